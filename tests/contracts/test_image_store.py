@@ -8,6 +8,7 @@ import tarfile
 import tempfile
 from abc import abstractmethod
 from pathlib import Path
+from typing import Any
 
 from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
@@ -118,3 +119,20 @@ class PodmanStoreTests(StoreContract, TestCase):
         # A second store finds the metadata in the cache, and a bad cache is dropped.
         (base / "cache" / "images.metadata").write_text("{bad")
         return PodmanStore(runner, storage, base / "cache" / "images.metadata")
+
+    async def test_a_name_is_listed_once(self) -> None:
+        """An image of hundreds of names is not told with all of them for each."""
+        store = await self.make()
+        (image,) = await store.scan()
+        for number in range(3):
+            await store.tag(image.image_id, f"ann/copy{number}:latest")
+        run, told = store._runner.run, list[int]()
+
+        async def counted(*words: Any, **options: Any) -> Any:
+            result = await run(*words, **options)
+            told.append(result.stdout.count(b"ann/copy1"))
+            return result
+
+        self.patch(store._runner, "run", counted)
+        self.assertEqual(len(await store.scan()), 4)
+        self.assertEqual(sum(told), 1)

@@ -20,6 +20,7 @@ from walt.common.texts import LARGEST, load_json
 from walt.rpc.shapes import Shape
 
 MAX_DIGITS = 40  # characters of a number
+MOST_NAMES = 50_000  # as in a set of devices (docs/limits.md)
 
 
 class Text(amp.Argument):
@@ -95,12 +96,12 @@ class Json(amp.Argument):
 
 
 class Names(Json):
-    """A JSON list of texts, at most 10,000."""
+    """A JSON list of texts, at most MOST_NAMES."""
 
     def fromString(self, inString: bytes) -> list[str]:
         value = super().fromString(inString)
         if (
-            not isinstance(value, list) or len(value) > 10_000
+            not isinstance(value, list) or len(value) > MOST_NAMES
             or not all(isinstance(text, str) and len(text) <= 4096 for text in value)
         ):
             raise Invalid("it must be a list of texts")
@@ -108,12 +109,12 @@ class Names(Json):
 
 
 class Texts(Json):
-    """A JSON object whose values are texts, at most 10,000 of them."""
+    """A JSON object whose values are texts, at most MOST_NAMES of them."""
 
     def fromString(self, inString: bytes) -> dict[str, str]:
         value = super().fromString(inString)
         if (
-            not isinstance(value, dict) or len(value) > 10_000
+            not isinstance(value, dict) or len(value) > MOST_NAMES
             or not all(isinstance(text, str) and len(text) <= 4096 for text in value.values())
         ):
             raise Invalid("it must be an object whose values are texts")

@@ -11,7 +11,7 @@ from walt.rpc.arguments import Written
 from walt.rpc.commands import nodes as commands
 from walt.server.api.many import written
 from walt.server.domain.devices.registry import DeviceRegistry
-from walt.server.domain.devices.sets import ownership, parse_devices
+from walt.server.domain.devices.sets import parse_devices
 from walt.server.domain.images.catalog import ImageService
 from walt.server.domain.nodes.actions import NodeService
 from walt.server.domain.nodes.configuration import Configuration
@@ -167,12 +167,10 @@ class ReservationsApi(amp.CommandLocator):
         if image is not None:
             await self._images.check(image, self._requester, default_allowed=True)
         user = self._requester.username
-        devices = parse_devices(self._registry, nodes, user)
-        return {
-            "names": sorted(device.name for device in devices if device.is_node),
-            **vars(ownership(devices, user)),
-            "reservations": self._reservations.of_others(devices, user),
-        }
+        devices = parse_devices(self._registry, nodes, user)  # by name
+        found, reserved = await self._reservations.whose(devices, user)
+        names = [device.name for device in devices if device.is_node]
+        return {"names": names, **vars(found), "reservations": reserved}
 
     @commands.ReserveNodes.responder
     def reserve(

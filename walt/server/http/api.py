@@ -103,7 +103,7 @@ class WebApi:
         self._services = services
         self._clock = clock
 
-    async def nodes(self, values: Values, request: IRequest) -> str:
+    async def nodes(self, values: Values, request: IRequest) -> bytes:
         """Nodes with their settings."""
         views = self._views
         told: dict[str, Callable[[Device], object]] = {
@@ -116,11 +116,11 @@ class WebApi:
             name: bool if name in ("virtual", "booted") else str for name in told
         })
         # Thousands are looked at: nothing is made of those that are not asked for.
-        texts = await views.written(by_name(
+        number, rows = await views.written(by_name(
             node for node in self._registry.nodes()
             if all(told[name](node) == value for name, value in wanted.items())
         ))
-        return f'{{"num_nodes": {len(texts)}, "nodes": [{", ".join(texts)}]}}'
+        return b"".join((b'{"num_nodes": %d, "nodes": [' % number, rows, b"]}\n"))
 
     async def images(self, values: Values, request: IRequest) -> Row:
         """Images of all users."""
@@ -267,7 +267,7 @@ class _Reader:
             self._waiting.cancel()
 
 
-Work = Callable[[Values, IRequest], Awaitable["Row | str | None"]]
+Work = Callable[[Values, IRequest], Awaitable["Row | str | bytes | None"]]
 
 
 class _Entry(Resource):
@@ -290,8 +290,11 @@ class _Entry(Resource):
             if found is None:
                 return  # it was sent piece by piece
             request.setHeader(b"content-type", b"application/json")
-            text = found if isinstance(found, str) else json.dumps(found)
-            body = text.encode() + b"\n"
+            if isinstance(found, bytes):  # of thousands of rows, and whole
+                body = found
+            else:
+                text = found if isinstance(found, str) else json.dumps(found)
+                body = text.encode() + b"\n"
         except WaltError as error:
             if request.startedWriting:
                 return

@@ -25,7 +25,7 @@ from walt.server.domain.devices.registry import DeviceRegistry
 from walt.server.domain.devices.sets import (
     KEYWORDS,
     MAX_ITEMS,
-    ownership,
+    Ownership,
     parse_devices,
     parse_nodes,
     restricted,
@@ -358,7 +358,8 @@ class SetsTests(SynchronousTestCase):
 
     def test_ownership(self) -> None:
         """The owner is the user part of the image."""
-        split = ownership(self.registry.all(), "joe")
+        split = Ownership()
+        split.add(self.registry.all(), "joe")
         self.assertEqual(
             (split.owned, sorted(split.free), split.others),
             (["node-3"], ["node-2", "node-5"], ["node-4"]),

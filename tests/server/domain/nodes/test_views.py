@@ -17,6 +17,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.fakes.nodes import FakePower, FakeProvisioning
 from tests.server.streams.platform import Platform
 from walt.server.domain.devices.model import Device
+from walt.server.domain.nodes import views as module
 from walt.server.domain.nodes.progress import BootProgress
 from walt.server.domain.nodes.reservations import SILENCE, Reservations
 from walt.server.domain.nodes.views import AT_ONCE, NodeViews
@@ -203,7 +204,7 @@ class RowsTests(SynchronousTestCase):
         Deferred.fromCoroutine(lab.platform.registry.put(*MANY))
         lab.progress.started(MANY[0])
         whole = self.successResultOf(Deferred.fromCoroutine(views.written(MANY[:1])))
-        self.assertEqual((len(whole), made), (1, [MANY[0].mac]))
+        self.assertEqual((whole[0], made), (1, [MANY[0].mac]))
         self.successResultOf(Deferred.fromCoroutine(views.rows()))
         looked_at: list[str] = []
         renew = views._renew
@@ -215,6 +216,20 @@ class RowsTests(SynchronousTestCase):
         lab.progress.forget(MANY[0].mac)
         self.successResultOf(Deferred.fromCoroutine(views.rows()))
         self.assertEqual(looked_at, [MANY[0].mac])
+
+    def test_written_in_turns(self) -> None:
+        """Rows that are there already are written some in each turn."""
+        lab, turns = Lab(), Turns()
+        views = lab.another(turns)
+        Deferred.fromCoroutine(lab.platform.registry.put(*MANY))
+        turns.until(Deferred.fromCoroutine(views.written(MANY)))
+        self.patch(module, "WRITTEN_AT_ONCE", 2)
+        work = Deferred.fromCoroutine(views.written(MANY[:3]))
+        self.assertNoResult(work)
+        turns.until(work)
+        number, written = self.successResultOf(work)
+        rows = json.loads(b"[" + written + b"]")
+        self.assertEqual((number, [row["mac"] for row in rows]), (3, [n.mac for n in MANY[:3]]))
 
     def test_made_whole_in_turns(self) -> None:
         """However many rows others made anew meanwhile, whole ones are made in several turns."""

@@ -90,8 +90,11 @@ class PodmanStore:
     async def scan(self) -> list[StoredImage]:
         """Return one StoredImage for each WalT name; see IImageStore."""
         async with self._lock:
-            listed = json.loads(await self._podman("image", "ls", "--format", "json") or b"[]")
-            names = _names_by_id(listed)
+            # As JSON, each name of an image would come with all its names.
+            names = _names_by_id((await self._podman(
+                "image", "ls", "--no-trunc", "--filter", f"label={MODELS_LABEL}",
+                "--format", "{{.ID}} {{.Repository}}:{{.Tag}}",
+            )).decode())
             known = {
                 image_id: meta for image_id, meta in self._cache.load().items()
                 if image_id in names
@@ -101,7 +104,8 @@ class PodmanStore:
             self._cache.store(known)
         return [
             _image(fullname, image_id, known[image_id])
-            for image_id, fullnames in names.items() if image_id in known
+            for image_id, fullnames in names.items()
+            if image_id in known and known[image_id]["labels"].get(MODELS_LABEL)
             for fullname in sorted(fullnames)
         ]
 
@@ -239,16 +243,14 @@ class PodmanStore:
             await remove_images(self._runner, self.storage, mount_tag(image_id))
 
 
-def _names_by_id(listed: list[dict[str, Any]]) -> dict[str, set[str]]:
-    """Return the WalT names of each labelled image in the output of `podman image ls`."""
+def _names_by_id(listed: str) -> dict[str, set[str]]:
+    """Return the WalT names of each image in lines of an id and a name of `podman image ls`."""
     names: dict[str, set[str]] = {}
-    for item in listed:
-        if not (item.get("Labels") or {}).get(MODELS_LABEL):
-            continue
-        for name in item.get("Names") or []:
-            fullname = name.removeprefix(REGISTRY)
-            if fullname != name and fullname.count("/") == 1:
-                names.setdefault(item["Id"], set()).add(fullname)
+    for line in listed.splitlines():
+        image_id, _, name = line.partition(" ")
+        fullname = name.removeprefix(REGISTRY)
+        if fullname != name and fullname.count("/") == 1 and "<none>" not in fullname:
+            names.setdefault(image_id.removeprefix("sha256:"), set()).add(fullname)
     return names
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from walt.common.errors import Invalid, NotFound
+from walt.common.names import PLATFORM_USER
 from walt.server.domain.devices.model import Device
 from walt.server.domain.devices.naming import SERVER_NAME
 from walt.server.domain.devices.registry import DeviceRegistry, by_name
@@ -25,15 +26,30 @@ KEYWORDS: dict[str, Callable[[Device, str], bool]] = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass
 class Ownership:
     """The names of a set, split by the owner of the nodes."""
 
-    owned: list[str]
-    free: list[str]
-    others: list[str]
-    not_nodes: list[str]
-    owners: dict[str, str]  # of the others
+    owned: list[str] = field(default_factory=list)
+    free: list[str] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)
+    not_nodes: list[str] = field(default_factory=list)
+    owners: dict[str, str] = field(default_factory=dict)  # of the others
+
+    def add(self, devices: Iterable[Device], user: str) -> None:
+        """Take some more devices, as a user sees them."""
+        for device in devices:
+            if not device.is_node:
+                self.not_nodes.append(device.name)
+                continue
+            owner = device.owner
+            if owner == user:
+                self.owned.append(device.name)
+            elif owner == PLATFORM_USER:
+                self.free.append(device.name)
+            else:
+                self.others.append(device.name)
+                self.owners[device.name] = owner or ""
 
 
 def parse_devices(registry: DeviceRegistry, text: str, user: str) -> list[Device]:
@@ -79,19 +95,3 @@ def restricted(
     for device in devices:
         if device.mac not in permitted:
             raise Invalid(f"{device.name} is not allowed here; choose within {allowed}")
-
-
-def ownership(devices: Iterable[Device], user: str) -> Ownership:
-    """Split devices by the owner of the image they boot."""
-    split = Ownership([], [], [], [], {})
-    for device in devices:
-        if not device.is_node:
-            split.not_nodes.append(device.name)
-        elif device.owner == user:
-            split.owned.append(device.name)
-        elif device.is_free:
-            split.free.append(device.name)
-        else:
-            split.others.append(device.name)
-            split.owners[device.name] = device.owner or ""
-    return split

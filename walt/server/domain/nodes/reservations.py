@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any
@@ -11,10 +11,13 @@ from twisted.internet.interfaces import IReactorTime
 
 from walt.common.errors import Conflict, Invalid, NotFound
 from walt.server.domain.devices.model import Device
+from walt.server.domain.devices.sets import Ownership
+from walt.server.runtime.slicing import slices
 
 LONGEST = 7 * 86400.0  # seconds
 SILENCE = 60.0  # seconds without a word of the holder, after which its nodes are free
 MOST = 1000  # nodes of one reservation
+LOOKED_AT_ONCE = 1024  # devices in one turn of the reactor
 
 
 @dataclass(frozen=True)
@@ -38,14 +41,6 @@ class Reservations:
         self._clock = clock
         self._taken: dict[str, Reservation] = {}  # by MAC
 
-    def of_others(self, devices: Iterable[Device], user: str) -> list[dict[str, Any]]:
-        """Return rows of the devices that another user has reserved: who, until when."""
-        held = ((device.name, self.get(device.mac)) for device in devices)
-        return [
-            {"node": name, "user": reservation.user, "until": reservation.until}
-            for name, reservation in held if reservation is not None and reservation.user != user
-        ]
-
     def get(self, mac: str) -> Reservation | None:
         """Return the reservation of a node, None if there is none."""
         found = self._taken.get(mac)
@@ -58,6 +53,25 @@ class Reservations:
     def macs(self) -> Collection[str]:
         """Return the MACs of nodes that were reserved; `get` tells whether they still are."""
         return self._taken.keys()
+
+    async def whose(
+        self, devices: Sequence[Device], user: str
+    ) -> tuple[Ownership, list[dict[str, Any]]]:
+        """Split devices by their owners, as a user sees them.
+
+        Return as well rows of those that another user has reserved: which, who, until when. Of
+        thousands, some are looked at in each turn of the reactor.
+        """
+        found, reserved = Ownership(), list[dict[str, Any]]()
+        async for some in slices(self._clock, devices, LOOKED_AT_ONCE):
+            found.add(some, user)
+            for device in some:
+                held = self.get(device.mac)
+                if held is not None and held.user != user:
+                    reserved.append(
+                        {"node": device.name, "user": held.user, "until": held.until}
+                    )
+        return found, reserved
 
     def take(
         self, nodes: Iterable[Device], model: str, count: int, seconds: float, *, user: str,

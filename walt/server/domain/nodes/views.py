@@ -105,14 +105,16 @@ class NodeViews:
         if self._stale is not None:
             self._stale.update(macs)
 
-    async def written(self, nodes: Iterable[Device]) -> list[str]:
-        """Return the rows of some nodes, settings included, as JSON.
+    async def written(self, nodes: Iterable[Device]) -> tuple[int, bytes]:
+        """Return the number of some nodes, and their rows, settings included.
 
-        Many rows are made in several turns of the reactor.
+        These are JSON in ASCII, with commas between rows. Many rows are made, and written, in
+        several turns of the reactor.
         """
         macs = [node.mac for node in nodes]
         rows = await self._fresh(brief=False, only=frozenset(macs))
-        return [rows[mac].text(brief=False) for mac in macs if mac in rows]
+        found = [rows[mac] for mac in macs if mac in rows]
+        return len(found), b", ".join(await self._joined(found, ", ", brief=False))
 
     async def rows(self) -> Mapping[str, Row]:
         """Return the row of each node by MAC, as tables show it; as `written`.
@@ -249,8 +251,15 @@ class NodeViews:
 
     async def _listed(self, rows: Sequence[Row], *, brief: bool) -> list[bytes]:
         """Return what is between the brackets of a list of rows."""
-        text = methodcaller("text", brief=brief)
-        written = []
-        async for some in slices(self._clock, rows, WRITTEN_AT_ONCE):
-            written.append(",\n    ".join(map(text, some)).encode("ascii"))
+        written = await self._joined(rows, ",\n    ", brief=brief)
         return [b"\n    ", b",\n    ".join(written), b"\n  "] if rows else []
+
+    async def _joined(
+        self, rows: Sequence[Row], between: str, *, brief: bool
+    ) -> list[bytes]:
+        """Return rows as JSON, many of them in each piece; `between` is between those of one."""
+        text = methodcaller("text", brief=brief)
+        return [
+            between.join(map(text, some)).encode("ascii")
+            async for some in slices(self._clock, rows, WRITTEN_AT_ONCE)
+        ]
