@@ -30,7 +30,7 @@ from walt.server.domain.nodes.interfaces import (
 from walt.server.domain.nodes.monitor import AT_ONCE as LATE_AT_ONCE
 from walt.server.domain.nodes.monitor import BootMonitor
 from walt.server.domain.nodes.progress import BootProgress
-from walt.server.domain.nodes.reboot import PARALLEL_REQUESTS, Rebooter
+from walt.server.domain.nodes.reboot import BEGUN_AT_ONCE, PARALLEL_REQUESTS, Rebooter
 from walt.server.domain.nodes.registration import Registration
 from walt.server.domain.nodes.status import BootStatus
 from walt.server.domain.requester import IRequester
@@ -214,6 +214,7 @@ class FakePlatform:
     def __init__(
         self, *images: StoredImage, download: Any = None, grace: float = 180.0,
         late_at_once: int = LATE_AT_ONCE, parallel: int = PARALLEL_REQUESTS,
+        begun_at_once: int = BEGUN_AT_ONCE,
     ) -> None:
         self.clock = Clock()
         self.store = FakeDeviceStore(SERVER)
@@ -243,7 +244,7 @@ class FakePlatform:
         self.monitor.late.observe(lambda late: self.late.append([one.name for one in late]))
         self.rebooter = Rebooter(
             self.workflows, self.status, self.link, self.power, self.machines,
-            self.provisioning, self.monitor, self.platform, parallel,
+            self.provisioning, self.monitor, self.platform, parallel, begun_at_once,
         )
         self.registration = Registration(
             self.registry, self.images, self.defaults, self.workflows, self.platform,

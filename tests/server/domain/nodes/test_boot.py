@@ -421,6 +421,19 @@ class RebootTests(BootTests):
         self.assertTrue(self.successResultOf(running))
         self.assertEqual({ip for ip, _ in self.fake.link.requests}, {one.ip for one in crowd})
 
+    def test_few_connections_are_made_in_one_turn(self) -> None:
+        """The others come in the next ones, and all nodes are asked."""
+        self.begin(begun_at_once=2)
+        crowd = [node(number) for number in range(10, 15)]
+        self.now(self.fake.registry.put(*crowd))
+        self.fake.link.gate = gate = Deferred()
+        running = self.reboot(*crowd, requester=FakeRequester())
+        self.assertEqual(len(self.fake.link.requests), 2)
+        self.fake.clock.advance(0)
+        self.assertEqual(len(self.fake.link.requests), 5)
+        gate.callback(None)
+        self.assertTrue(self.successResultOf(running))
+
     def test_too_many_do_not_answer(self) -> None:
         """The limit grows with the number of nodes; at its end nobody else is asked."""
         self.begin(parallel=2)

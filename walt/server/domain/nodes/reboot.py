@@ -29,6 +29,7 @@ from walt.server.runtime.workflow import Workflow, Workflows, step
 
 POE_OFF_TIME = 2.0  # seconds without power
 PARALLEL_REQUESTS = 500
+BEGUN_AT_ONCE = 64  # connections made in one turn of the reactor
 PREPARED_WITHIN = 120.0  # seconds until what a few nodes boot is mounted and exported
 PREPARED_EACH = 0.06  # more for each: ganesha takes its exports, and gives the former ones back
 REQUEST_LIMIT = 60.0  # seconds for so many: to connect, and to get an answer
@@ -71,15 +72,17 @@ async def _power_again(
 class Rebooter:
     """Reboots nodes: softly if they answer, else by their power or their machine.
 
-    `used` tells of the MACs of nodes that somebody reboots; `parallel` nodes are asked at a time.
+    `used` tells of the MACs of nodes that somebody reboots; `parallel` nodes are asked at a time,
+    `begun_at_once` of them in one turn of the reactor.
     """
 
     def __init__(
         self, workflows: Workflows, status: BootStatus, link: INodeLink, power: INodePower,
         machines: IVirtualMachines, provisioning: IProvisioning, monitor: BootMonitor,
         platform: PlatformLog, parallel: int = PARALLEL_REQUESTS,
+        begun_at_once: int = BEGUN_AT_ONCE,
     ) -> None:
-        self._parallel = parallel
+        self._parallel, self._begun_at_once = parallel, begun_at_once
         self._workflows = workflows
         self._status = status
         self._link = link
@@ -182,7 +185,9 @@ class Rebooter:
             if node.ip and self._power.is_off(node.mac) is None
         ])
 
-        async def ask() -> None:
+        async def ask(number: int) -> None:
+            for _ in range(number // self._begun_at_once):
+                await deferLater(self._workflows.clock, 0)
             for node, ip in waiting:
                 error = await self._link.request(ip, "REBOOT")
                 if error is not None:
@@ -193,7 +198,8 @@ class Rebooter:
 
         try:
             await gatherResults([
-                Deferred.fromCoroutine(ask()) for _ in range(min(parallel, len(nodes)))
+                Deferred.fromCoroutine(ask(number))
+                for number in range(min(parallel, len(nodes)))
             ], consumeErrors=True)
         except FirstError as failed:
             failed.subFailure.raiseException()
