@@ -16,7 +16,8 @@ from jeepney import (
 )
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import UNIXClientEndpoint
-from twisted.internet.protocol import Factory
+from twisted.internet.error import ConnectError
+from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
 
 from tests.patience import patient
@@ -55,9 +56,17 @@ class Bus:
             stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )
         limit = reactor.seconds() + patient(20)
-        while not self.socket.exists():
-            assert reactor.seconds() < limit, "the bus does not start"
-            await deferLater(reactor, 0.05)
+        endpoint = UNIXClientEndpoint(reactor, str(self.socket))
+        while True:
+            # Its socket is there before it listens.
+            try:
+                found = await endpoint.connect(Factory.forProtocol(Protocol))
+            except ConnectError:
+                assert reactor.seconds() < limit, "the bus does not start"
+                await deferLater(reactor, 0.05)
+            else:
+                found.transport.abortConnection()
+                return
 
     def stop(self) -> None:
         """End it, as if it had crashed."""
