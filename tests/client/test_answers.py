@@ -120,7 +120,9 @@ class WrongServerTests(TestCase):
             ({"tables": {"own": [{}]}}, "api.images.get_images()", "name is missing"),
             ({"tables": {"known": []}}, "api.tools.get_server()", "no server among"),
             ({"tables": []}, "api.tools.get_server()", "tables is no object"),
-            ({**lists, "boots": [{}]}, "api.nodes.get_nodes().boots()", "node is missing"),
+            (lists, "api.nodes.get_nodes().boots()", "it lacks names"),
+            ({**lists, "names": ["one"], "boots": [{}]}, "api.nodes.get_nodes().boots()",
+             "node is missing"),
             (lists, "api.nodes.reserve()", "it lacks names"),
             ({"names": [1]}, "api.logs.get_logs(history='full')", "names[…] is of type"),
         ):
