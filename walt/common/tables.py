@@ -8,7 +8,7 @@ def render_table(columns: list[str], rows: list[dict]) -> str:
 
     A missing value is blank. The text has no final newline.
     """
-    cells = [[_text(row.get(name)) for row in rows] for name in columns]
+    cells = [_column([row.get(name) for row in rows]) for name in columns]
     widths = [
         max([len(name), *map(len, column)]) for name, column in zip(columns, cells)
     ]
@@ -30,6 +30,14 @@ def render_cards(columns: list[str], rows: list[dict]) -> str:
 def without_empty_columns(columns: list[str], rows: list[dict]) -> list[str]:
     """Return the columns that have at least one value."""
     return [name for name in columns if any(row.get(name) not in (None, "") for row in rows)]
+
+
+def _column(values: list[object]) -> list[str]:
+    """Return the cells of a column: of thousands of rows, most are texts of one line."""
+    texts = [
+        "" if value is None else value if type(value) is str else str(value) for value in values
+    ]
+    return [*map(_text, texts)] if "\n" in "".join(texts) else texts
 
 
 def _text(value: object) -> str:

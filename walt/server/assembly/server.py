@@ -143,12 +143,8 @@ class WaltServer(Service):
             )
         await core.base.taps.delete_left_overs()
         self._undo("taps", core.base.taps.delete_left_overs)
-        # Podman answers as slowly as the database starts.
-        await together(
-            self._start_database(core.base, core.daemons.health), core.image_life.sweep()
-        )
-        await core.base.registry.load()
-        await self._fix_server_entry(core)
+        # Podman takes as long as the database to answer.
+        await together(self._load_devices(core), core.image_life.sweep())
         await core.base.keys.prepare()
         core.base.keys.write_known_hosts()
         install_loaders(config.paths.state)
@@ -223,6 +219,12 @@ class WaltServer(Service):
             return None
         listening.setblocking(False)
         return listening
+
+    async def _load_devices(self, core: Core) -> None:
+        """Start the database; read from it what devices there are."""
+        await self._start_database(core.base, core.daemons.health)
+        await core.base.registry.load()
+        await self._fix_server_entry(core)
 
     async def _start_database(self, base: Base, health: Health) -> None:
         if base.cluster is not None:

@@ -298,6 +298,7 @@ class GaneshaExporter(Service):
             except CommandFailed as error:
                 _log.warn("NFS export {number}: {error}", number=number, error=str(error))
             self._held.discard(number)
+        await self._pause()
         left = sorted(self._recorded - self._wanted.keys())
         async for some in slices(self._reactor, left, AT_ONCE):
             for number in some:

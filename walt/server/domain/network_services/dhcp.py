@@ -104,6 +104,7 @@ class DhcpHosts:
         self._first, self._last = empty.first, empty.last
         self._hosts: Ordered[tuple[int, int, str], DhcpHost] = Ordered()
         self._numbers: Counter[int] = Counter()  # addresses of walt-net that are recorded
+        self._ranges: tuple[tuple[str, str], ...] | None = None  # as long as these are the same
         self._labels: Counter[str] = Counter()
         self._doubled = 0  # labels that more than one entry has
 
@@ -127,6 +128,7 @@ class DhcpHosts:
         self._numbers[number] -= 1
         if not self._numbers[number]:
             del self._numbers[number]
+            self._ranges = None
         for host in _entries(device):
             self._hosts.drop((HOST_TYPES.index(host.type), number, host.label))
             self._labels[host.label] -= 1
@@ -140,6 +142,8 @@ class DhcpHosts:
         if number is None:
             return
         self._numbers[number] += 1
+        if self._numbers[number] == 1:
+            self._ranges = None
         for host in _entries(device):
             self._hosts.add((HOST_TYPES.index(host.type), number, host.label), host)
             self._labels[host.label] += 1
@@ -149,8 +153,11 @@ class DhcpHosts:
     def config(self) -> DhcpConfig:
         """Return what `dhcp_config` returns."""
         hosts = tuple(self._hosts) if not self._doubled else tuple(_told_apart(self._hosts))
-        ranges = AddressPlan(self._interface, self._numbers).free_ranges()
-        return DhcpConfig(self._interface, ranges, hosts, self._ping_check, self._http_port)
+        if self._ranges is None:
+            self._ranges = AddressPlan(self._interface, self._numbers).free_ranges()
+        return DhcpConfig(
+            self._interface, self._ranges, hosts, self._ping_check, self._http_port
+        )
 
 
 def _told_apart(hosts: Iterable[DhcpHost]) -> Iterator[DhcpHost]:

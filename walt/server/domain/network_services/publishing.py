@@ -168,6 +168,7 @@ class NetworkServices:
         try:
             if with_devices:
                 await self._follow()
+                await self._pause()
                 wanted = self._hosts.config()
                 await self._pause()
                 pieces.append(self._dhcp.apply(wanted))
