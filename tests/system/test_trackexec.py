@@ -21,35 +21,38 @@ from walt.server.runtime.process import ProcessResult
 MAIN = "from walt.server.tools.trackexec import {0}_main as main; main()"
 
 
-def keys(record: Path, typed: list[str]) -> list[str]:
+def keys(record: Path, typed: list[tuple[str, str]]) -> tuple[list[str], int]:
     """Type on a terminal of 100 x 30 that shows a replay; return what each key brought.
 
-    Ends with what came after the program ended, and its status.
+    With each comes what its screen must show: that is waited for. Returns the exit status as well.
     """
     child, terminal = pty.fork()
     if child == 0:
         os.environ.update(TERM="xterm", LINES="30", COLUMNS="100", PYTHONPATH=str(ROOT))
         os.execv(sys.executable, [sys.executable, "-c", MAIN.format("replay"), str(record)])
-    shown = [_read(terminal)]
-    for text in typed:
+    shown = []
+    for text, wanted in typed:
         os.write(terminal, text.encode())
-        shown.append(_read(terminal))
+        shown.append(_read(terminal, wanted))
     os.close(terminal)
-    return [*shown, str(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))]
+    return shown, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def _read(terminal: int) -> str:
-    """Return what is written until nothing comes for a moment."""
-    found, quiet = b"", patient(20.0)
-    while select.select([terminal], [], [], quiet)[0]:
+def _read(terminal: int, wanted: str) -> str:
+    """Return what is written until it has something that is wanted; nothing: until the end."""
+    found, text, limit = b"", "", time.monotonic() + patient(30.0)
+    while not wanted or not re.search(wanted, text):
+        if not select.select([terminal], [], [], max(0.0, limit - time.monotonic()))[0]:
+            break
         try:
             data = os.read(terminal, 65536)
         except OSError:  # the program has ended
             break
         if not data:
             break
-        found, quiet = found + data, 0.7
-    return re.sub(r"\x1b[\[(][0-9;?]*[A-Za-z]", " ", found.decode(errors="replace"))
+        found += data
+        text = re.sub(r"\x1b[\[(][0-9;?]*[A-Za-z]", " ", found.decode(errors="replace"))
+    return text
 
 
 class TrackexecTests(TestCase):
@@ -113,16 +116,18 @@ class TrackexecTests(TestCase):
         self.assertEqual(numbers, sorted(numbers))
         self.assertIn("WaltServer._begin: self._starting", done.stdout.decode())
 
-        shown = await deferToThread(keys, record, [
-            "s", "b", "WaltServer._start\n", "c", "n", "f", "ampbox.p\t\n", "h", "q",
-        ])
-        self.assertRegex(shown[0], r"\b(def|class) \w+")  # of the module that is read first
-        self.assertIn("breakpoint at WaltServer._start", shown[3])
-        self.assertIn("config = self._config", shown[4])
-        self.assertIn("preflight.check(config)", shown[5])
-        self.assertIn("AMP framing with the standard library", shown[7])
-        self.assertIn("jump to a time", shown[8])
-        self.assertEqual(shown[-1], "0")
+        typed = [
+            ("", r"\b(def|class) \w+"),  # of the module that is read first
+            ("sb", "b _"),
+            ("WaltServer._start\n", "breakpoint at WaltServer._start"),
+            ("c", r"config = self\._config"), ("n", r"preflight\.check\(config\)"), ("f", "f _"),
+            ("ampbox.p\t\n", "AMP framing with the standard library"), ("h", "jump to a time"),
+            ("q", ""),
+        ]
+        shown, status = await deferToThread(keys, record, typed)
+        for (text, wanted), screen in zip(typed, shown, strict=True):
+            self.assertTrue(re.search(wanted, screen), (text, screen))
+        self.assertEqual(status, 0)
 
         # What ran in the last second before it was killed is there.
         await self.platform.ok("device", "show")
