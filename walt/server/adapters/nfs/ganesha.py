@@ -52,7 +52,7 @@ _log = Logger()
 STOPPED = "the server stops"
 TRIES = 3  # starts before the nodes concerned are given up, until the next update
 AT_ONCE = 16  # small files written in one turn of the reactor
-LINKS_AT_ONCE = 64  # links made or read in one turn
+LINKS_AT_ONCE = 32  # links made or read in one turn
 MANY = 256  # exports and links derived in one turn, exports added with one order
 
 
