@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -45,10 +45,25 @@ class SlicingTests(SynchronousTestCase):
         self.assertEqual((clock.done, clock.ends), ([0, 1, 2, 3, 4], [2, 4]))
 
     def test_steps(self) -> None:
-        """Some steps in each turn; a failure of one is that of the whole."""
+        """Some steps in each turn."""
         for count, ends in ((0, []), (3, [2]), (4, [2, 4]), (5, [2, 4])):
             clock = Turns()
             self.finish(clock, worked_off(clock, map(clock.done.append, range(count)), 2))
             self.assertEqual((clock.done, clock.ends), (list(range(count)), ends))
+    def test_slow_steps(self) -> None:
+        """Fewer in a turn where they take long."""
+        clock = Turns()
+
+        def steps() -> Iterator[None]:
+            for number in range(4):
+                clock.done.append(number)
+                clock.rightNow += 0.003
+                yield
+
+        self.finish(clock, worked_off(clock, steps(), 100))
+        self.assertEqual((clock.done, clock.ends), ([0, 1, 2, 3], [2, 4]))
+
+    def test_failure(self) -> None:
+        """The failure of a step is that of the whole."""
         failing = worked_off(Clock(), (1 // number for number in (1, 0)), 5)
         self.failureResultOf(Deferred.fromCoroutine(failing), ZeroDivisionError)

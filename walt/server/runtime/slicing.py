@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Sequence
-from itertools import islice
 from typing import TypeVar
 
 from twisted.internet.interfaces import IReactorTime
@@ -12,6 +11,7 @@ from twisted.internet.task import deferLater
 _T = TypeVar("_T")
 
 AT_ONCE = 32  # things whose change is logged, or takes about as long
+TURN = 0.005  # seconds of work after which others have their turn, be it on a slow machine
 
 
 async def slices(
@@ -27,7 +27,13 @@ async def slices(
 async def worked_off(
     clock: IReactorTime, steps: Iterable[object], at_once: int = AT_ONCE
 ) -> None:
-    """Take `at_once` steps of work, which is done by iterating, in each turn until none is left."""
-    left = iter(steps)
-    while sum(1 for _ in islice(left, at_once)) == at_once:
-        await deferLater(clock, 0)
+    """Take steps of work, which is done by iterating, until none is left.
+
+    In each turn at most `at_once` are taken, and none after TURN by the `clock`.
+    """
+    taken, end = 0, clock.seconds() + TURN
+    for _ in steps:
+        taken += 1
+        if taken == at_once or clock.seconds() > end:
+            await deferLater(clock, 0)
+            taken, end = 0, clock.seconds() + TURN

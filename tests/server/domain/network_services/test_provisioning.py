@@ -20,7 +20,13 @@ from walt.server.domain.devices.registry import DeviceRegistry
 from walt.server.domain.images.exports import ExportPlan
 from walt.server.domain.images.model import StoredImage
 from walt.server.domain.images.uses import GRACE
-from walt.server.domain.network_services.provisioning import FEW, PATIENCE, Provisioning, _all_of
+from walt.server.domain.network_services.provisioning import (
+    AT_ONCE,
+    FEW,
+    PATIENCE,
+    Provisioning,
+    _all_of,
+)
 from walt.server.domain.retries import FIRST
 
 NET = IPv4Network("192.168.1.0/24")
@@ -158,6 +164,34 @@ class ProvisioningTests(SynchronousTestCase):
         for one in (first, *later, settled):
             self.successResultOf(one)
         self.assertEqual(self.taken().count("export aa:10"), 1)
+
+    def test_many_nodes(self) -> None:
+        """Where an update costs more, it waits for others, as long as it may take itself."""
+        crowd = [
+            replace(node(10, "a"), mac=f"52:54:00:00:01:{number:02x}", name=f"m{number}", ip=None)
+            for number in range(AT_ONCE)
+        ]
+        self.put(*crowd)
+        started = self.provisioning.start()
+        self.clock.pump([0.01] * 10)
+        self.successResultOf(started)
+        self.taken()
+        self.assertEqual(self.put(node(11, "a")), [])
+        self.assertEqual(self.put(node(12, "a")), [])
+        settled = Deferred.fromCoroutine(self.provisioning.settled())
+        self.assertNoResult(settled)
+        self.clock.pump([0.01] * 10)
+        self.assertEqual(self.taken(), ["export aa:11,12", "links aa"])
+        self.successResultOf(settled)
+
+    def test_many_nodes_and_a_stop(self) -> None:
+        """What waits when the server stops is not begun."""
+        self.test_many_nodes()
+        self.assertEqual(self.put(node(13, "a")), [])
+        stopped = Deferred.fromCoroutine(self.provisioning.suspend())
+        self.clock.pump([0.01] * 10)
+        self.successResultOf(stopped)
+        self.assertEqual(self.taken(), [])
 
     def test_a_broken_image(self) -> None:
         """Its nodes are told, the others boot; it is tried again by itself."""

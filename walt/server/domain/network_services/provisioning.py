@@ -41,6 +41,9 @@ _log = Logger()
 PATIENCE = 20.0  # seconds that a node waits for its persistent data
 FEW = 8  # new file systems of persistent data for which the images of other nodes may wait
 AT_ONCE = 256  # nodes that are derived from in one turn of the reactor
+# Seconds for each device that an update waits for others: it costs about as much, and DHCP
+# and the database, for which boards wait first, are to be done.
+MERGE_PER_DEVICE = 8e-6
 
 
 @implementer(IProvisioning)
@@ -126,6 +129,7 @@ class Provisioning:
         self._cancel_recheck()
         try:
             while self._waiting:
+                await self._rest(len(self._registry) * MERGE_PER_DEVICE)
                 waiting = self._waiting.taken()
                 try:
                     await self._update()
@@ -172,6 +176,8 @@ class Provisioning:
         return None if node is None else self.begins(node.mac)
 
     async def _update(self) -> None:
+        if self._stopping:
+            return
         now, again = self._clock.seconds(), False
         if not self._taken_over:
             # What a former server mounted is prepared again: this one may be newer.
@@ -197,6 +203,7 @@ class Provisioning:
         if self._stopping:
             return
         await self._link(ids)
+        await self._rest()
         self._note_troubles()
         if not self._stopping:
             self._mounts.keep_only(self._uses.images())
@@ -205,10 +212,10 @@ class Provisioning:
         if not self._stopping:
             await self._network.update_links(self._registry.present(), self._mounted_names(ids))
 
-    async def _rest(self) -> None:
+    async def _rest(self, seconds: float = 0) -> None:
         """Let the reactor do something else between two looks at thousands of nodes."""
         if len(self._registry) > AT_ONCE:
-            await deferLater(self._clock, 0)
+            await deferLater(self._clock, seconds)
 
     def _readable(self, ids: Iterable[str]) -> list[ImageExport]:
         """Return the exports of mounted images; those that did not change are not made anew."""
