@@ -30,6 +30,7 @@ from walt.common.errors import (
     Unavailable,
 )
 from walt.common.records import block_of, encode
+from walt.rpc import rows
 from walt.rpc.arguments import Written
 from walt.rpc.commands import devices, images, logs, nodes
 from walt.rpc.commands import session as calls
@@ -54,10 +55,22 @@ THEIRS: dict[str, Any] = {
 }
 
 
+COLUMNS = [*rows.LISTED_NODES.fields]
+NO_TABLES: dict[str, Any] = {"own": [], "free": [], "others": [], "total": 0}
+
+
 def tables(**changes: Any) -> tuple[Any, dict[str, Any]]:
-    return nodes.ShowNodes, {
-        "tables": {"own": [], "free": [], "others": [], "total": 0, **changes}
+    """Return what the tables of these nodes are made from."""
+    shown = {
+        kind: [[node[name] for name in COLUMNS] for node in value]
+        for kind, value in changes.items() if kind != "total"
     }
+    return nodes.ListNodes, {"tables": {**NO_TABLES, **changes, **shown, "columns": COLUMNS}}
+
+
+def objects(**changes: Any) -> tuple[Any, dict[str, Any]]:
+    """Return what programs get of these nodes."""
+    return nodes.ShowNodes, {"tables": {**NO_TABLES, **changes}}
 
 
 BOOT: dict[str, Any] = {
@@ -213,7 +226,7 @@ class NodeShowTests(SynchronousTestCase):
         """A titled table, then hints."""
         outcome = run("node", "show", session=[tables(own=[NODE], total=3)])
         self.assertEqual((outcome.status, outcome.err), (0, ""))
-        self.assertEqual(outcome.calls, [("cs.nodes.show", {"all": False, "brief": True})])
+        self.assertEqual(outcome.calls, [("cs.nodes.list", {"all": False})])
         self.assertEqual(outcome.out, """
 You own the following nodes:
 
@@ -238,7 +251,7 @@ See `walt help show node-ownership`.
         self.assertIn("You do not own any node.", out)
         outcome = run("node", "show", "--all", session=[tables()])
         self.assertIn("no node yet", outcome.out)
-        self.assertEqual(outcome.calls, [("cs.nodes.show", {"all": True, "brief": True})])
+        self.assertEqual(outcome.calls, [("cs.nodes.list", {"all": True})])
         out = run("node", "show", "--all", session=[tables(own=[NODE], total=1)]).out
         self.assertIn("no other nodes", out)
         self.assertTrue(out.endswith("See `walt help show node-ownership`.\n"))
@@ -265,7 +278,7 @@ See `walt help show node-ownership`.
 
     def test_json(self) -> None:
         """The rows themselves."""
-        out = run("node", "show", "--json", session=[tables(own=[NODE], total=1)]).out
+        out = run("node", "show", "--json", session=[objects(own=[NODE], total=1)]).out
         self.assertEqual(json.loads(out), {"own": [NODE], "free": [], "others": []})
 
     def test_written_json(self) -> None:
@@ -283,9 +296,32 @@ See `walt help show node-ownership`.
 
     def test_five_thousand_nodes(self) -> None:
         """A table far above 64 KiB."""
-        rows = [{**NODE, "name": f"node-{number}"} for number in range(5000)]
-        out = run("node", "show", "--names-only", session=[tables(own=rows)]).out
-        self.assertEqual(out.splitlines(), sorted(row["name"] for row in rows))
+        many = [{**NODE, "name": f"node-{number}"} for number in range(5000)]
+        out = run("node", "show", "--names-only", session=[tables(own=many)]).out
+        self.assertEqual(out.splitlines(), sorted(node["name"] for node in many))
+
+    def test_reserved(self) -> None:
+        """Who has reserved nodes is told below the tables."""
+        reserved = {**NODE, "name": "n2", "reserved_by": "bob", "reserved_until": 86400.0}
+        out = run("node", "show", session=[tables(own=[NODE, reserved], total=2)]).out
+        self.assertRegex(out, "Scripts have reserved the following nodes:(.|\n)*\nn2    bob  ")
+
+    def test_narrow(self) -> None:
+        """In a narrow window rows are one below the other, cells that are blank left out."""
+        self.patch(terminal, "columns_here", lambda: 30)
+        out = run("node", "show", session=[tables(own=[{**NODE, "model": None}], total=1)]).out
+        self.assertIn("name      n1\ntype      virtual\nimage     img\n", out)
+
+    def test_senseless(self) -> None:
+        """Rows that are not what their columns say."""
+        good = tables(own=[NODE])[1]["tables"]
+        for wrong in (
+            {"own": [NODE]}, {"own": [good["own"][0][1:]]}, {"columns": COLUMNS[1:]}, {"own": None},
+        ):
+            answer = Written(json.dumps({**good, **wrong}).encode())
+            outcome = run("node", "show", session=[(nodes.ListNodes, {"tables": answer})])
+            self.assertEqual(outcome.status, 1)
+            self.assertIn("the answer of the server makes no sense", outcome.err)
 
 
 class NodeCommandTests(SynchronousTestCase):
@@ -552,7 +588,7 @@ class ListingTests(SynchronousTestCase):
     def test_json_everywhere(self) -> None:
         """Every command that lists prints JSON when asked."""
         answers: dict[tuple[str, str], list[Any]] = {
-            ("node", "show"): [tables()],
+            ("node", "show"): [objects()],
             ("image", "show"): [(images.ShowImages, {"tables": {
                 "own": [], "others": [], "default": [], "hidden": 0, "total": 0}})],
             ("device", "show"): [(devices.ShowDevices, {"tables": {"known": [], "unknown": []}})],

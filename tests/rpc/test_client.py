@@ -53,7 +53,7 @@ class Api:
         self.waiting: Deferred[Any] = Deferred()
 
     @ShowNodes.responder
-    def show(self, all: bool, brief: bool | None = None) -> dict[str, Any]:
+    def show(self, all: bool) -> dict[str, Any]:
         self.session.stdout(f"hello {self.session.username}")
         return {"tables": {**NO_NODES, "own": [row(name="x" * 100_000)] if all else []}}
 

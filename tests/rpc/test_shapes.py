@@ -38,6 +38,14 @@ class ShapesTests(SynchronousTestCase):
         self.assertEqual(self.wrong(tables, {"own": [GOOD], "total": 1}), [])
         self.assertEqual(len(self.wrong(tables, {"own": [GOOD, 1], "total": "1"})), 2)
         self.assertEqual(len(self.wrong(tables, {"own": []})), 1)
+        listed = tables.listed("name", "size")
+        good = {"columns": ["name", "size"], "own": [["a", None], ["b", 1]], "total": 2}
+        self.assertEqual(self.wrong(listed, good), [])
+        for change in (
+            {"columns": ["size", "name"]}, {"own": [["a"]]}, {"own": [[None, 1]]},
+            {"total": None}, {"more": 1},
+        ):
+            self.assertEqual(len(self.wrong(listed, {**good, **change})), 1, change)
         pairs = Pairs("number epoch seconds", "text name")
         self.assertEqual(self.wrong(pairs, [(1.5, "a"), [2, "b"]]), [])
         self.assertEqual(len(self.wrong(pairs, [("a", 1.5), [2]])), 2)

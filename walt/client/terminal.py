@@ -12,6 +12,7 @@ from walt.common.controls import visible
 
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from typing import Any, TextIO
 
 WHEEL = "\\|/-"
@@ -42,10 +43,22 @@ NARROW = 60  # columns, below which a table that does not fit is shown row by ro
 def table(columns: list[str], rows: list[dict[str, Any]]) -> str:
     """Return a table, or its rows one below the other where the window is too narrow."""
     text = tables.render_table(columns, rows)
-    width = columns_here()
-    if width is None or width >= NARROW or max(map(len, text.split("\n"))) <= width:
+    return text if _fits(text) else tables.render_cards(columns, rows)
+
+
+def table_of_columns(names: list[str], columns: Mapping[str, Sequence[Any]]) -> str:
+    """Return the same of these columns: with thousands of rows it takes half as long."""
+    text = tables.render_columns(names, [columns[name] for name in names])
+    if _fits(text):
         return text
-    return tables.render_cards(columns, rows)
+    rows = zip(*[columns[name] for name in names])
+    return tables.render_cards(names, [dict(zip(names, row)) for row in rows])
+
+
+def _fits(text: str) -> bool:
+    """Tell whether a table has place in the window."""
+    width = columns_here()
+    return width is None or width >= NARROW or max(map(len, text.split("\n"))) <= width
 
 
 def columns_here() -> int | None:

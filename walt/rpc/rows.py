@@ -29,6 +29,10 @@ NODES = Tables(
     ),
     "own", "free", "others", total="nodes of the platform, those not shown included",
 )
+LISTED_NODES = NODES.listed(
+    "name", "ip", "type", "model", "image_name", "owner", "clonable_image_link", "netsetup",
+    "booted", "powersave", "trouble", "reserved_by", "reserved_until",
+)
 LEFT = Rows(Row(
     name="text of the node",
     mac="text MAC, lower case, with colons",

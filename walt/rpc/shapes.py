@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -126,6 +126,49 @@ class Tables:
         yield from (f"  {line}" for line in self.rows.lines())
 
 
+    def listed(self, *columns: str) -> Listed:
+        """Return the same tables of some of the fields, with lists as rows."""
+        return Listed(self, columns)
+
+
+class Listed:
+    """Tables whose rows are lists, of the fields that the list `columns` beside them names."""
+
+    def __init__(self, tables: Tables, columns: Sequence[str]) -> None:
+        self.tables = tables
+        self.fields = {name: tables.rows.row.fields[name] for name in columns}
+
+    def errors(self, value: Any, where: str = "") -> Iterator[str]:
+        """Return what is wrong with a value."""
+        members = {"columns", *self.tables.names, *self.tables.numbers}
+        if not isinstance(value, dict) or value.keys() != members:
+            yield f"{where or 'it'} is no object of {sorted(members)}"
+            return
+        if value["columns"] != [*self.fields]:
+            yield f"{where}.columns are {value['columns']!r}"
+        for name in self.tables.names:
+            for number, row in enumerate(value[name]):
+                if len(row) != len(self.fields) or any(
+                    member.wrong(part)
+                    for member, part in zip(self.fields.values(), row, strict=True)
+                ):
+                    yield f"{where}.{name}[{number}] is {row!r}"
+        for name in self.tables.numbers:
+            if type(value[name]) is not int:
+                yield f"{where}.{name} is no number"
+
+    def lines(self) -> Iterator[str]:
+        """Return the lines of a Markdown list that describe it."""
+        for name, meaning in self.tables.numbers.items():
+            yield f"- `{name}` (whole): {meaning}"
+        yield "- `columns` (texts): the names below, in the order of the values of each row"
+        names = ", ".join(f"`{name}`" for name in self.tables.names)
+        yield f"- {names}: lists of lists, of these values:"
+        row = Row()
+        row.fields = self.fields
+        yield from (f"  {line}" for line in row.lines())
+
+
 class Pairs:
     """A list of lists of two values, described as fields are."""
 
@@ -164,4 +207,4 @@ class OrNull:
         yield from self.row.lines()
 
 
-Shape = Row | Rows | Tables | Pairs | OrNull
+Shape = Row | Rows | Tables | Listed | Pairs | OrNull

@@ -62,7 +62,7 @@ class Api(amp.CommandLocator):
         self.cancelled: list[Deferred[Any]] = []
 
     @ShowNodes.responder
-    def show(self, all: bool, brief: bool | None = None) -> dict[str, Any]:
+    def show(self, all: bool) -> dict[str, Any]:
         if all:
             raise RuntimeError("a bug")
         return {"tables": NO_NODES}

@@ -14,10 +14,11 @@ from walt.client.operations import nodes
 from walt.client.operations.nodes import TooLate, ownership, single, wait_booted
 from walt.client.operations.rebooting import reboot as restart
 from walt.client.session import Session
-from walt.client.terminal import WAITING, Terminal, print_block, table
+from walt.client.terminal import WAITING, Terminal, print_block, table, table_of_columns
 
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
 OWN = ["name", "type", "model", "image", "ip", "netsetup", "booted"]
@@ -25,45 +26,44 @@ FREE = ["name", "type", "model", "ip", "netsetup", "booted"]
 OTHERS = [
     "name", "type", "model", "image-owner", "clonable-image-link", "ip", "netsetup", "booted",
 ]
+KINDS = {
+    "own": ("You own the following nodes:", OWN),
+    "free": ("The following nodes are free:", FREE),
+    "others": ("The following nodes belong to other users:", OTHERS),
+}
 OWNERSHIP_HELP = "See `walt help show node-ownership`."
 
 
 def show(all: bool, names_only: bool, json: bool) -> None:
     """Print the nodes of the caller, or all of them."""
-    answer = Session(Terminal()).call("cs.nodes.show", all=all, brief=not json)
+    session = Session(Terminal())
     if json:
         from walt.client.output import print_written
 
-        print_written(answer, "tables", "total")
+        print_written(session.call("cs.nodes.show", all=all), "tables", "total")
         return
-    tables = answer.json("tables")
-    total = tables.pop("total")
+    tables = nodes.listed(session, all)
     if names_only:
-        for name in sorted(row["name"] for rows in tables.values() for row in rows):
+        place = tables["columns"].index("name")
+        for name in sorted(row[place] for kind in KINDS for row in tables[kind]):
             print(name)
     else:
-        _show_tables(tables, all, total)
+        _show_tables(tables, all)
 
 
-def _show_tables(tables: dict[str, list[dict[str, Any]]], show_all: bool, total: int) -> None:
+def _show_tables(tables: dict[str, Any], show_all: bool) -> None:
     from walt.client.formats import moment
 
-    shown = {kind: [_cells(row) for row in rows] for kind, rows in tables.items()}
-    if tables["own"]:
-        print_block("You own the following nodes:", table(OWN, shown["own"]))
-    if tables["free"]:
-        print_block("The following nodes are free:", table(FREE, shown["free"]))
-    if tables["others"]:
-        print_block(
-            "The following nodes belong to other users:", table(OTHERS, shown["others"])
-        )
-    troubled = [row for rows in tables.values() for row in rows if row["trouble"]]
+    for kind, (title, names) in KINDS.items():
+        if tables[kind]:
+            print_block(title, table_of_columns(names, _columns(tables["columns"], tables[kind])))
+    troubled = _those_with("trouble", tables)
     if troubled:
         print_block(
             "The following nodes cannot boot at present (the server goes on trying):",
             table(["name", "trouble"], troubled),
         )
-    reserved = [row for rows in tables.values() for row in rows if row["reserved_by"]]
+    reserved = _those_with("reserved_by", tables)
     if reserved:
         print_block("Scripts have reserved the following nodes:", table(
             ["name", "reserved-by", "until"], [
@@ -75,19 +75,30 @@ def _show_tables(tables: dict[str, list[dict[str, Any]]], show_all: bool, total:
         if not tables["own"]:
             print("You do not own any node.")
         print("Use `walt node show --all` to see every node of the platform.")
-    elif total == 0:
+    elif tables["total"] == 0:
         print("This platform has no node yet. Create a virtual one: walt node create <name>")
     elif not tables["free"] and not tables["others"]:
         print("There are no other nodes on this platform.")
     print(OWNERSHIP_HELP)
 
 
-def _cells(node: dict[str, Any]) -> dict[str, Any]:
-    """Return a node as tables show it; it is the same dict, with more in it."""
-    node["booted"] = "yes" if node["booted"] else "no (powersave)" if node["powersave"] else "NO"
-    node["image"], node["image-owner"] = node["image_name"], node["owner"]
-    node["clonable-image-link"] = node["clonable_image_link"]
-    return node
+def _columns(names: list[str], rows: list[list[Any]]) -> dict[str, Sequence[Any]]:
+    """Return rows as the columns that are shown, by title."""
+    found: dict[str, Sequence[Any]] = dict(zip(names, zip(*rows)))
+    found["booted"] = [
+        "yes" if booted else "no (powersave)" if powersave else "NO"
+        for booted, powersave in zip(found["booted"], found["powersave"])
+    ]
+    found["image"], found["image-owner"] = found["image_name"], found["owner"]
+    found["clonable-image-link"] = found["clonable_image_link"]
+    return found
+
+
+def _those_with(name: str, tables: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the nodes, few of them, that have something in a column."""
+    names = tables["columns"]
+    place = names.index(name)
+    return [dict(zip(names, row)) for kind in KINDS for row in tables[kind] if row[place]]
 
 
 def create(node_name: str) -> None:

@@ -15,6 +15,14 @@ if TYPE_CHECKING:
     from walt.client.calls import Calls
 
 
+# Columns that tables of nodes have, among others, and how an answer with them looks.
+SHOWN = {
+    "name", "ip", "type", "model", "image_name", "owner", "clonable_image_link", "netsetup",
+    "booted", "powersave", "trouble", "reserved_by", "reserved_until",
+}
+LISTED = {"columns": [str], "own": list, "free": list, "others": list, "total": int}
+
+
 class Ownership(namedtuple("Ownership", ("names", "owned", "free", "owners", "reservations"))):
     """Names of all nodes, owned ones, free ones, owners of the others, reservations of others."""
 
@@ -51,6 +59,26 @@ def warnings(whose: Ownership) -> list[str]:
             f" until {moment(reservation['until'])}."
         )
     return told
+
+
+def listed(calls: Calls, others: bool) -> dict[str, Any]:
+    """Return what tables show of the caller's nodes, or with `others` of all.
+
+    Rows are lists, in the order of `columns`. Raises Failure for an answer that makes no sense.
+    """
+    from walt.client.answers import looks_wrong, senseless
+
+    tables: dict[str, Any] = calls.json("cs.nodes.list", "tables", all=others)
+    wrong = looks_wrong(tables, LISTED, "tables")
+    if wrong:
+        raise senseless(wrong)
+    names = tables["columns"]
+    if not {*names} >= SHOWN or not all(
+        type(row) is list and len(row) == len(names)
+        for kind in ("own", "free", "others") for row in tables[kind]
+    ):
+        raise senseless("rows of nodes are not as its columns say")
+    return tables
 
 
 def expand(calls: Calls, node_set: str) -> list[str]:

@@ -12,15 +12,21 @@ SetText = Text(1 << 20)
 
 
 class ShowNodes(WaltCommand):
-    """Objects of `walt node show`: the caller's nodes, or all of them.
-
-    With `brief` they have what the tables show alone.
-    """
+    """Objects of `walt node show --json`: the caller's nodes, or all of them."""
 
     commandName = b"cs.nodes.show"
     side = "cs"
-    arguments = [(b"all", amp.Boolean()), (b"brief", amp.Boolean(optional=True))]
+    arguments = [(b"all", amp.Boolean())]
     response = [(b"tables", Json(rows.NODES))]
+
+
+class ListNodes(WaltCommand):
+    """What the tables of `walt node show` show of the same nodes, each as a list."""
+
+    commandName = b"cs.nodes.list"
+    side = "cs"
+    arguments = [(b"all", amp.Boolean())]
+    response = [(b"tables", Json(rows.LISTED_NODES))]
 
 
 class ExpandNodes(WaltCommand):

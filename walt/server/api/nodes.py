@@ -42,11 +42,16 @@ class NodesApi(amp.CommandLocator):
         self._typed: set[str] = set()  # nodes on whose consoles this requester typed
 
     @commands.ShowNodes.responder
-    async def show(self, all: bool, brief: bool | None = None) -> dict[str, Any]:
-        """Return the rows of `walt node show`, by table."""
-        return {"tables": Written(await self._views.tables(
-            self._requester.username, show_all=all, brief=bool(brief)
-        ))}
+    async def show(self, all: bool) -> dict[str, Any]:
+        """Return the rows of `walt node show --json`, by table."""
+        user = self._requester.username
+        return {"tables": Written(await self._views.tables(user, show_all=all))}
+
+    @commands.ListNodes.responder
+    async def listed(self, all: bool) -> dict[str, Any]:
+        """Return what the tables of `walt node show` show."""
+        user = self._requester.username
+        return {"tables": Written(await self._views.listed(user, show_all=all))}
 
     @commands.ExpandNodes.responder
     def expand(self, nodes: str) -> dict[str, Any]:

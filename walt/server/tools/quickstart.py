@@ -156,7 +156,7 @@ def _tail(log: Path) -> str:
 def ensure_node() -> None:
     """Create and boot the node, unless it is there."""
     session = Session()
-    tables = session.json("cs.nodes.show", "tables", all=True, brief=True)
+    tables = session.json("cs.nodes.show", "tables", all=True)
     names = {row["name"] for key in ("own", "free", "others") for row in tables[key]}
     if NODE not in names:
         with step(f"Creating {NODE}"):

@@ -10,7 +10,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import deferLater
 
 from walt.server.domain.nodes.progress import state_of
-from walt.server.domain.nodes.views import NodeViews, Row
+from walt.server.domain.nodes.views import COLUMNS, NodeViews, Row, cells_of
 
 AT_ONCE = 500  # rows made in one turn of the reactor
 KEPT = 60.0  # seconds for which rows are kept that nobody asks for
@@ -73,11 +73,12 @@ class LiveNodes:
 
 
 def _text(mac: str, seen: _Seen) -> str:
-    known = seen.row.state
+    row, known = seen.row, seen.row.state
     state = state_of(known.booted, known.stage, known.failure)
     switch, port = seen.place or (None, None)
-    more: dict[str, Any] = {
+    shown: dict[str, Any] = {
+        **dict(zip(COLUMNS, cells_of(row.device, known), strict=True)),
         "mac": mac, "state": state, "stage": known.stage if state == "booting" else None,
         "failure": known.failure if state == "failed" else None, "switch": switch, "port": port,
     }
-    return f"{seen.row.brief[:-1]}, {json.dumps(more)[1:]}"
+    return json.dumps(shown)
