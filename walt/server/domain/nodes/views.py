@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import islice
+from itertools import groupby, islice
 from json.encoder import encode_basestring_ascii
-from operator import attrgetter, methodcaller
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from twisted.internet.defer import Deferred
@@ -82,14 +82,11 @@ class Row(NamedTuple):
     device: Device
     state: Known
     order: tuple[str, str]  # owner and name
+    owner: str  # empty: it boots no image
     cells: str  # what tables show, as a JSON list
     # The whole row, in two parts: thousands have the same second one. None: nobody asked yet.
     own: str | None
     rest: str
-
-    def text(self, *, brief: bool) -> str:
-        """Return what tables show, or all of a row that has it, as JSON."""
-        return self.cells if brief else f"{self.own}, {self.rest}"
 
 
 class NodeViews:
@@ -205,7 +202,8 @@ class NodeViews:
         row = self._rows.get(node.mac)
         if row is None or row.device is not node or row.state != state:
             cells = json.dumps(cells_of(node, state))
-            row = Row(node, state, (node.owner or "", node.name), cells, None, "")
+            owner = node.owner or ""
+            row = Row(node, state, (owner, node.name), owner, cells, None, "")
             self._bare.add(node.mac)
         if not brief and row.own is None:
             own = json.dumps(dict(sorted(zip(COLUMNS, cells_of(node, state), strict=True))))
@@ -252,26 +250,31 @@ class NodeViews:
         return await self._tables(user, show_all=show_all, brief=True)
 
     async def _tables(self, user: str, *, show_all: bool, brief: bool) -> bytes:
-        kept = await self._fresh(brief=brief)
-        total = len(kept)
-        rows = [row for row in kept.values() if show_all or row.order[0] == user]
-        rows.sort(key=attrgetter("order"))
-        if len(rows) > self._at_once:
+        total, rows = len(await self._fresh(brief=brief)), self._in_order()
+        if total > self._at_once:
             await self._pause()
         tables: dict[str, list[Row]] = {"free": [], "others": [], "own": []}
-        for row in rows:
-            owner = row.order[0]
+        for owner, found in groupby(rows, attrgetter("owner")):
             kind = "own" if owner == user else "free" if owner == PLATFORM_USER else "others"
-            tables[kind].append(row)
+            if show_all or kind == "own":
+                tables[kind] += found
         written = [b"{\n"]
         if brief:
             written.append(b'  "columns": %s,\n' % json.dumps(COLUMNS).encode())
-        for kind, found in tables.items():
+        for kind, members in tables.items():
             written.append(b'  "%s": [' % kind.encode())
-            written += await self._listed(found, brief=brief)
+            written += await self._listed(members, brief=brief)
             written.append(b"],\n")
         written.append(b'  "total": %d\n}' % total)
         return b"".join(written)
+
+    def _in_order(self) -> list[Row]:
+        """Return all rows by owner and name; they are kept so: what is in order is soon sorted."""
+        found = [*self._rows.values()]
+        rows = sorted(found, key=attrgetter("order"))
+        if rows != found:
+            self._rows = {row.device.mac: row for row in rows}
+        return rows
 
     async def _listed(self, rows: Sequence[Row], *, brief: bool) -> list[bytes]:
         """Return what is between the brackets of a list of rows."""
@@ -282,8 +285,10 @@ class NodeViews:
         self, rows: Sequence[Row], between: str, *, brief: bool
     ) -> list[bytes]:
         """Return rows as JSON, many of them in each piece; `between` is between those of one."""
-        text = methodcaller("text", brief=brief)
         return [
-            between.join(map(text, some)).encode("ascii")
+            between.join(
+                map(attrgetter("cells"), some) if brief
+                else [f"{row.own}, {row.rest}" for row in some]
+            ).encode("ascii")
             async for some in slices(self._clock, rows, WRITTEN_AT_ONCE)
         ]
