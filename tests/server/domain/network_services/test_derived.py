@@ -74,9 +74,14 @@ class DerivedTests(SynchronousTestCase):
         hosts, links = DhcpHosts(interface), BootLinks(interface)
         names = DnsNames(interface.ip, interface.network)
         before, dhcp = links.tree({}), dhcp_config(interface, [])
-        followed = Followed()
+        followed, told = Followed(), Followed()
         for present, mounted, stopping in platforms(changed):
             changed_devices = followed.look(present)
+            told.note(changed_devices[::2])
+            told.note(changed_devices)
+            noted = told.noted()
+            self.assertCountEqual(noted, changed_devices)
+            self.assertEqual(noted, sorted(noted, key=lambda change: change.new is not None))
             for one in (hosts, links, names):
                 one.change(changed_devices)  # type: ignore[attr-defined]
             old, dhcp = dhcp, hosts.config()

@@ -75,10 +75,10 @@ class Network:
     def __init__(self, events: list[str]) -> None:
         self.events = events
 
-    def update(self, devices: Any) -> Deferred[None]:
+    def update(self, devices: Any = None, changes: Any = ()) -> Deferred[None]:
         return succeed(None)
 
-    def update_links(self, devices: Any, mounts: Mapping[str, str]) -> Deferred[None]:
+    def update_links(self, mounts: Mapping[str, str]) -> Deferred[None]:
         self.events.append("links " + " ".join(sorted(one[:2] for one in mounts.values())))
         return succeed(None)
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import IPv4Interface
 
 from twisted.internet.defer import Deferred, fail
@@ -7,6 +8,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.fakes.services import FakeConfigurable, FakeFirewall
+from walt.server.domain.devices.derived import Change
 from walt.server.domain.devices.model import Device
 from walt.server.domain.network_services.dhcp import render
 from walt.server.domain.network_services.publishing import NetworkServices
@@ -106,8 +108,26 @@ class NetworkServicesTests(SynchronousTestCase):
         self.services.update(devices=[NODE])
         self.go()
         self.assertEqual(self.tree.configs, [])
-        self.services.update_links([NODE], {"joe/img:latest": "ab" * 32})
+        self.services.update_links({"joe/img:latest": "ab" * 32})
         self.assertIn("02:00:00:00:00:05/fs", self.tree.configs[0].whole.links)
+
+    def test_changes_of_devices(self) -> None:
+        """What is told of a few devices is the same as a look at all."""
+        other = replace(NODE, mac="02:00:00:00:00:06", name="node-6", ip="192.168.1.6")
+        self.services.update(devices=[NODE], mounts={})
+        self.go()
+        for old, new, names in (
+            (None, other, ["node-5", "node-6"]), (NODE, None, ["node-6"]),
+            (other, replace(other, name="node-7"), ["node-7"]), (None, NODE, ["node-5", "node-7"]),
+        ):
+            done = self.services.update(changes=[Change(old, new)])
+            self.clock.pump([0.05] * 8)
+            self.successResultOf(done)
+            self.assertEqual([host.name for host in self.dhcp.configs[-1].hosts], names)
+            self.assertEqual(
+                {name for name in self.tree.configs[-1].whole.links if name.startswith("node-")},
+                set(names),
+            )
 
     def test_updates_are_merged(self) -> None:
         """Many updates within a moment derive everything once."""

@@ -36,10 +36,30 @@ class Followed:
 
     def __init__(self) -> None:
         self._seen: dict[str, Device] = {}
+        self._noted: dict[str, Device | None] = {}  # by MAC, what changed since then
+
+    def note(self, changes: Iterable[Change]) -> None:
+        """Take changes, for the next `noted`: thousands of devices need not be compared then."""
+        self._noted.update((change.mac, change.new) for change in changes)
+
+    def noted(self) -> list[Change]:
+        """Return what changed since the last look, as far as it was told."""
+        noted, self._noted = self._noted, {}
+        changes = [
+            Change(self._seen.get(mac), device) for mac, device in noted.items()
+            if self._seen.get(mac) is not device
+        ]
+        for old, new in changes:
+            if new is not None:
+                self._seen[new.mac] = new
+            elif old is not None:
+                del self._seen[old.mac]
+        return sorted(changes, key=lambda change: change.new is not None)
 
     def look(self, devices: Iterable[Device]) -> list[Change]:
         """Return what changed since the last look; those that are gone come first."""
         seen, self._seen = self._seen, {device.mac: device for device in devices}
+        self._noted = {}
         present = self._seen
         changes = [Change(device, None) for mac, device in seen.items() if mac not in present]
         changes += [

@@ -101,11 +101,12 @@ class Provisioning:
     def start(self) -> Deferred[None]:
         """Begin to follow the registry, with a first update; fires when it is in force."""
         self._registry.observe(self._on_change)
+        self._network.update(devices=self._registry.present())
         self._node_exports.note(node.mac for node in self._registry.nodes())
         return self.update()
 
     def _on_change(self, changes: Sequence[Change]) -> None:
-        _track(self._network_pending, self._network.update(devices=self._registry.present()))
+        _track(self._network_pending, self._network.update(changes=changes))
         boots = [change.mac for change in changes if _boots_otherwise(*change)]
         if boots:
             self._node_exports.note(boots)
@@ -210,7 +211,7 @@ class Provisioning:
 
     async def _link(self, ids: frozenset[str]) -> None:
         if not self._stopping:
-            await self._network.update_links(self._registry.present(), self._mounted_names(ids))
+            await self._network.update_links(self._mounted_names(ids))
 
     async def _rest(self, seconds: float = 0) -> None:
         """Let the reactor do something else between two looks at thousands of nodes."""

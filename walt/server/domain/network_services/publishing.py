@@ -90,6 +90,7 @@ class NetworkServices:
         self._devices: Collection[Device] = ()
         self._mounts: dict[str, str] | None = None
         self._new_devices = False
+        self._whole_look = False  # whether all devices are to be compared
         self._later: Any = None
         self._waiting: Waiters[None] = Waiters()
         self._stopping = False
@@ -98,9 +99,10 @@ class NetworkServices:
         self._offers_later: IDelayedCall | None = None
 
     def update(
-        self, devices: Collection[Device] | None = None, mounts: Mapping[str, str] | None = None
+        self, devices: Collection[Device] | None = None, mounts: Mapping[str, str] | None = None,
+        changes: Collection[Change] = (),
     ) -> Deferred[None]:
-        """Take the present devices, or the mounted images (full name to id), or both.
+        """Take the present devices, or what changed of them, or the mounted images, by full name.
 
         Returns a Deferred that fires when everything is in force; dhcpd may take
         30 s (see `Pacer`). Failures are logged, they do not keep the rest up.
@@ -108,18 +110,19 @@ class NetworkServices:
         images are known (design D20).
         """
         if devices is not None:
-            self._devices, self._new_devices = devices, True
+            self._devices, self._new_devices, self._whole_look = devices, True, True
+        if changes:
+            self._followed.note(changes)
+            self._new_devices = True
         if mounts is not None:
             self._mounts = dict(mounts)
         done = self._waiting.wait()
         self._plan()
         return done
 
-    def update_links(
-        self, devices: Collection[Device], mounts: Mapping[str, str]
-    ) -> Deferred[None]:
+    def update_links(self, mounts: Mapping[str, str]) -> Deferred[None]:
         """Point boot links to these mounted images; fires when they are in place."""
-        self._devices, self._mounts = devices, dict(mounts)
+        self._mounts = dict(mounts)
         return self._set_links()
 
     def offered(self, mac: str, ip: str) -> None:
@@ -194,7 +197,8 @@ class NetworkServices:
     async def _follow(self) -> None:
         """Take the devices that changed, many of them in slices."""
         async with self._lock:
-            changes = self._followed.look(self._devices)
+            whole, self._whole_look = self._whole_look, False
+            changes = self._followed.look(self._devices) if whole else self._followed.noted()
             if len(changes) > AT_ONCE:
                 await self._pause()
                 left = [Change(change.old, None) for change in changes if change.old is not None]
