@@ -12,6 +12,7 @@ import re
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from string import Formatter
 from typing import IO
 
@@ -56,8 +57,18 @@ def worth_telling(observer: ILogObserver) -> ILogObserver:
 
 
 def _line(event: LogEvent) -> str | None:
-    text = formatEventAsClassicLogText(event, formatTime)
+    text = formatEventAsClassicLogText(event, _moment)
     return None if text is None else visible(text)
+
+
+def _moment(seconds: float | None) -> str:
+    return formatTime(None) if seconds is None else _second(int(seconds))
+
+
+@lru_cache(1)
+def _second(seconds: int) -> str:
+    """Return how a second is written: hundreds of lines may have the same."""
+    return formatTime(seconds)
 
 
 def _object(event: LogEvent) -> str | None:

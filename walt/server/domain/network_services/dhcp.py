@@ -7,7 +7,7 @@ option 175, spec node-protocols §2.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Interface
@@ -196,23 +196,23 @@ def only_calm_changes(old: DhcpConfig, new: DhcpConfig) -> bool:
     """
     if (old.interface, old.ping_check) != (new.interface, new.ping_check):
         return False
-    # Labels are unique in a file, and most entries are the same objects.
-    before = {host.label: host for host in old.hosts}
-    added = [
-        host for host in new.hosts
-        if (former := before.get(host.label)) is not host and former != host
-    ]
+    # Most entries are the same objects.
+    before = {*map(id, old.hosts)}
+    added = [host for host in new.hosts if id(host) not in before]
     if len(new.hosts) - len(added) < len(old.hosts):
-        return False
+        former = {*old.hosts}
+        added = [host for host in added if host not in former]
+        if len(new.hosts) - len(added) < len(old.hosts):
+            return False
     return all(host.type != "node" and not host.nat for host in added)
 
 
 def _groups(config: DhcpConfig) -> str:
     text = []
     server = config.interface.ip
-    entries: dict[tuple[bool, HostType], list[str]] = {}
+    entries = defaultdict[tuple[bool, HostType], list[str]](list)
     for host in config.hosts:
-        entries.setdefault((host.nat, host.type), []).append(host.text)
+        entries[host.nat, host.type].append(host.text)
     for nat in (True, False):
         text.append("group {\n")
         if nat:
