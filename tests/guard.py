@@ -41,7 +41,9 @@ from walt.server.runtime.turns import TurnMonitor
 
 # Programs and jobs of their own: they have no reactor to block.
 FREE = ("walt.server.workers.", "walt.server.tools.")
-NOT_OURS = ("tests.", *FREE, "importlib.", "_frozen_importlib")
+# An import compiles what is recorded.
+RECORDED = ("walt.server.trackexec.hook", "walt.server.trackexec.transform")
+NOT_OURS = ("tests.", *FREE, *RECORDED, "importlib.", "_frozen_importlib")
 # Who may open regular files in a turn, and why that is bounded. What is written there
 # is not waited for: the page cache takes it (walt.common.files).
 FILES: dict[str, str] = {

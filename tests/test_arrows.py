@@ -102,6 +102,11 @@ ADAPTERS: dict[str, tuple[str, ...]] = {
 INSIDE: dict[str, str] = {
     "walt.client": "each command imports what it needs alone: a start takes 40 ms, Python's too",
     "walt.server.runtime.reactors": "twistd chooses the reactor after it has read the plugin",
+    "walt.server.assembly.ground": "see assembly.reading: images",
+    "walt.server.assembly.server": "see assembly.reading: what stands on the first floor",
+    "walt.server.assembly.ui": "see assembly.reading: sockets of browsers",
+    "walt.server.http.pages": "see assembly.reading: pages of `walt help`",
+    "walt.server.http.ui": "see assembly.reading: sockets of browsers",
     "walt.server.tap": "what is not recorded from its first line on is read later",
     "walt.server.workers.main": "only workers that give up root, or are recorded, need it",
     "walt.server.adapters.podman.prepare": "workers that read no specification do without YAML",

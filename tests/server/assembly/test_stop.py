@@ -8,7 +8,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from walt.server.assembly.server import UNDO_LIMIT, WaltServer
+from walt.server.assembly.server import WaltServer
+from walt.server.assembly.undoing import UNDO_LIMIT
 from walt.server.config.load import parse
 
 
@@ -22,10 +23,10 @@ class StopTests(SynchronousTestCase):
         async def coroutine() -> None:
             await Deferred()
 
-        server._undo("last", lambda: stopped.append("last"))
-        server._undo("machines", lambda: Deferred())
-        server._undo("between", lambda: stopped.append("between"))
-        server._undo("nodes", coroutine)
+        server._undos.plan("last", lambda: stopped.append("last"))
+        server._undos.plan("machines", lambda: Deferred())
+        server._undos.plan("between", lambda: stopped.append("between"))
+        server._undos.plan("nodes", coroutine)
         stopping = server.stopService()
         clock.advance(UNDO_LIMIT)
         self.assertEqual(stopped, ["between"])

@@ -72,7 +72,7 @@ def build_api(
     )
     changes = NodeChanges(nodes.service, nodes.files, nodes.shell, operations.sessions)
     plans = Plans(registry, nodes.status, nodes.reservations, nodes.open_sessions)
-    health = Operations(daemons.health.services, lambda: workflow_rows(base.workflows))
+    health = Operations(base.health.services, lambda: workflow_rows(base.workflows))
     package = ClientPackage(base.runner, base.config.paths.cache)
 
     def locators(requester: IRequester, identity: Identity) -> list[CommandLocator]:

@@ -19,6 +19,7 @@ from walt.server.adapters.postgres.log_archives import PostgresLogArchives
 from walt.server.adapters.postgres.logs import PostgresLogs
 from walt.server.adapters.ssh.keys import PlatformKeys
 from walt.server.adapters.volumes.file_systems import Volumes
+from walt.server.assembly.health import Health
 from walt.server.config.model import ServerConfig
 from walt.server.domain.devices.model import Device
 from walt.server.domain.devices.registry import DeviceRegistry
@@ -72,6 +73,7 @@ class Base:
     logs: LogService
     platform: PlatformLog
     keys: PlatformKeys
+    health: Health
 
 
 def build_base(reactor: IReactor, config: ServerConfig, launcher: Launcher) -> Base:
@@ -115,7 +117,7 @@ def build_base(reactor: IReactor, config: ServerConfig, launcher: Launcher) -> B
         boot_store=PostgresBoots(database), registry=registry,
         log_store=log_store, log_upkeep=upkeep, log_archive=archive, logs=logs,
         platform=PlatformLog(logs, partial(server_mac, registry)),
-        keys=PlatformKeys(runner, paths.keys, paths.state),
+        keys=PlatformKeys(runner, paths.keys, paths.state), health=Health(),
     )
 
 

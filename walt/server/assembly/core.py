@@ -10,16 +10,13 @@ from typing import Any
 from walt.server.adapters.tftpd.boot_files import BootFiles
 from walt.server.assembly.access import Certificates
 from walt.server.assembly.api import Locators, build_api
-from walt.server.assembly.base import Base, build_base
+from walt.server.assembly.base import Base
 from walt.server.assembly.daemons import Daemons, build_daemons
-from walt.server.assembly.images import ImageLife, Images, build_images, image_life
+from walt.server.assembly.images import ImageLife, Images, image_life
 from walt.server.assembly.nodes import Nodes, build_nodes
 from walt.server.assembly.vpn import Vpn, build_vpn
-from walt.server.config.model import ServerConfig
 from walt.server.domain.nodes.image_users import ImageUsers
 from walt.server.domain.nodes.issuers import LogIssuers
-from walt.server.runtime.process import Launcher
-from walt.server.runtime.reactors import IReactor
 from walt.server.wire.connections import Kind
 from walt.server.wire.old_nodes import OldNodes
 from walt.server.wire.peers import kind_of
@@ -58,23 +55,21 @@ class Core:
 
 
 def build(
-    reactor: IReactor, config: ServerConfig, launcher: Launcher,
+    base: Base, images: Images,
     host_network: Callable[[], AbstractContextManager[Any]] = nullcontext,
     ui_port: int | None = None,
 ) -> Core:
-    """Build every object; nothing is started and nothing outside is touched.
+    """Build what stands on `base` and `images`; nothing is started or touched outside.
 
     `host_network` gives a context in which sockets are opened in the host's network; `ui_port`
     is the port of the loopback where browsers find the pages, if there is one.
     """
-    base = build_base(reactor, config, launcher)
     daemons = build_daemons(base, host_network)
-    images = build_images(base)
     nodes = build_nodes(base, daemons, images, host_network)
     life = image_life(
         base, images, ImageUsers(base.registry, nodes.rebooter, nodes.provisioning.update)
     )
-    certificates = Certificates(base.reactor, config, base.database, base.platform)
+    certificates = Certificates(base.reactor, base.config, base.database, base.platform)
     issuers = LogIssuers(base.registry, base.logs.former)
     vpn = build_vpn(base, daemons, nodes)
     locators, old_nodes = build_api(
@@ -82,6 +77,6 @@ def build(
     )
     return Core(
         base=base, daemons=daemons, images=images, nodes=nodes, vpn=vpn, image_life=life,
-        certificates=certificates, boot_files=BootFiles(config.paths.state),
+        certificates=certificates, boot_files=BootFiles(base.config.paths.state),
         issuers=issuers, locators=locators, old_nodes=old_nodes,
     )

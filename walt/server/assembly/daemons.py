@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from twisted.application.service import Service
 
@@ -39,39 +39,11 @@ from walt.server.domain.network_services.publishing import NetworkServices
 from walt.server.domain.network_services.swap import SwapConfig
 from walt.server.domain.network_services.tftp import TftpConfig
 from walt.server.domain.network_services.timing import PtpConfig
-from walt.server.runtime import kept
 from walt.server.runtime.daemon import Daemon
 from walt.server.runtime.units import UnitLauncher
 
 RESOLV_CONF = Path("/etc/resolv.conf")
 UPSTREAM = Path("/run/systemd/resolve/resolv.conf")  # whom systemd-resolved(8) itself asks
-
-
-class Supervised(Protocol):
-    """What has a daemon as its child; it follows the service of the server."""
-
-    @property
-    def health(self) -> kept.Health:
-        """Whether it runs and answers."""
-
-
-class Health:
-    """The daemons whose health people may see; the database is added when it starts."""
-
-    def __init__(self, daemons: list[Supervised]) -> None:
-        self.daemons = daemons
-
-    def services(self) -> list[dict[str, Any]]:
-        """Return one row for each daemon; see `runtime.kept.Health`."""
-        return [
-            {
-                "name": health.name, "state": health.state,
-                "running": health.running, "pid": health.pid,
-                "restarts": health.restarts, "status": health.last_status,
-                "trouble": health.trouble, "trouble_time": health.trouble_time,
-            }
-            for health in (daemon.health for daemon in self.daemons)
-        ]
 
 
 @dataclass(frozen=True)
@@ -91,7 +63,6 @@ class Daemons:
     network: NetworkServices
     services: Sequence[Service]
     settled: Sequence[Callable[[], object]]
-    health: Health
     kernel_server: KernelServer | None  # None: ganesha serves
     sshd: SshdService | None  # None: there is no VPN
 
@@ -165,7 +136,7 @@ def build_daemons(
     ntp = NtpService(
         reactor, server=config.server_ip, subnet=config.subnet, clock=clock_state
     )
-    health = Health([*supervised, ntp])
+    base.health.daemons += [*supervised, ntp]
     exporter: GaneshaExporter | KernelExporter
     kernel_server: KernelServer | None = None
     # It takes the orders of those that come after it, and is the last one to end.
@@ -176,21 +147,21 @@ def build_daemons(
             reactor, base.runner, unit=config.services.nfsd_service_name,
             address=str(config.server_ip),
         )
-        health.daemons.append(kernel_server)
+        base.health.daemons.append(kernel_server)
         services.append(kernel_server)
     else:
         exporter = GaneshaExporter(
             reactor, launcher, base.runner, **places("ganesha"), links=base.volumes.links,
             trees=base.volumes.exported, address=str(config.server_ip), subnet=config.subnet,
         )
-        health.daemons.append(exporter)
+        base.health.daemons.append(exporter)
     nbfs = config.services.nbfs
     exports = NbfsExporter(
         reactor, exporter, enabled=nbfs.enabled, directory=nbfs.exports, control=nbfs.control,
         own=config.paths.service_runtime("nbfs"), owner=config.paths.state,
     )
     if nbfs.enabled:
-        health.daemons.append(exports)
+        base.health.daemons.append(exports)
     firewall = NftFirewall(base.runner)
     network = NetworkServices(
         reactor, config.walt_interface, dhcp=dhcpd, dns=named,
@@ -209,7 +180,7 @@ def build_daemons(
     return Daemons(
         dhcpd=dhcpd, named=named, tftpd=tftpd, firewall=firewall, exporter=exporter,
         exports=exports, network=network, services=[*services, exporter, exports],
-        settled=settled, health=health, kernel_server=kernel_server, sshd=sshd,
+        settled=settled, kernel_server=kernel_server, sshd=sshd,
     )
 
 

@@ -6,7 +6,6 @@ import shutil
 from dataclasses import dataclass
 from functools import partial
 from ipaddress import IPv4Interface
-from pathlib import Path
 
 from twisted.logger import Logger
 
@@ -58,7 +57,11 @@ SECRETS = "registries"  # below the runtime directory: credentials while they se
 
 @dataclass(frozen=True)
 class Images:
-    """Where images are and come from, what they are called, and how they are mounted."""
+    """Where images are and come from, what they are called, how they are mounted and run.
+
+    `former` has the places where an older WalT may have left images that the database knows;
+    `base` is what does the work.
+    """
 
     storage: Storage
     store: PodmanStore
@@ -68,21 +71,42 @@ class Images:
     places: Places
     defaults: MissingDefaults
     registry_workers: tuple[WorkerPool, ...]
+    containers: PodmanContainers
+    builder: PodmanBuilder
+    builders: WorkerPool
+    former: list[IImageSource]
+    base: Base
 
     async def stop(self) -> None:
         """End the workers of registries."""
         for pool in self.registry_workers:
             await pool.stop()
 
+    async def sweep(self) -> None:
+        """Remove what a killed server left; done before anybody can ask for anything."""
+        storage, workers, paths = self.storage, self.base.workers, self.base.config.paths
+        storage.protect()
+        if storage.root is not None:
+            for layer in await workers.call(
+                "image_tree:mend", {"storage": str(storage.graph_root / "overlay")}
+            ):
+                _log.warn("layer {layer} was cut off while it was made", layer=layer[:12])
+        for place in (paths.state / LAYERS, paths.runtime / SECRETS):
+            if place.exists():
+                await workers.call("build_context:remove", {"directory": str(place)})
+        await self.containers.sweep()
+        await self.builder.sweep()
+        await self.store.sweep()
+
 
 def build_images(base: Base) -> Images:
     """Build and join these objects."""
-    config, registry = base.config, base.registry
+    config, registry, runner = base.config, base.registry, base.runner
     paths = config.paths
     storage = Storage() if config.images.storage == "system" else Storage.private(
         paths.state, paths.runtime
     )
-    store = PodmanStore(base.runner, storage, paths.cache / "images.metadata")
+    store = PodmanStore(runner, storage, paths.cache / "images.metadata")
     facts = Facts(
         str(config.server_ip), lambda: server_mac(registry) or "", base.keys.node_key,
         config.reconnect_grace,
@@ -96,59 +120,8 @@ def build_images(base: Base) -> Images:
         base.reactor, base.launcher, size=4, network="host", unprivileged=["registry_api"]
     )
     writers = WorkerPool(base.reactor, base.launcher, network="host")
-    skopeo = Skopeo(base.runner, storage, paths.state / LAYERS)
+    skopeo = Skopeo(runner, storage, paths.state / LAYERS)
     places = Places(_places(base, storage, skopeo, readers, writers))
-    return Images(
-        storage=storage, store=store, service=service,
-        mounter=OverlayMounter(
-            base.workers, store, storage, images=paths.images, keys=paths.keys, facts=facts,
-            server_spec=config.spec,
-        ),
-        skopeo=skopeo, places=places, defaults=MissingDefaults(service, store, places),
-        registry_workers=(readers, writers),
-    )
-
-
-@dataclass(frozen=True)
-class ImageLife:
-    """What changes images."""
-
-    store: PodmanStore
-    containers: PodmanContainers
-    builder: PodmanBuilder
-    operations: ImageOperations
-    files: ImageFiles
-    archives: ImageArchives
-    builders: WorkerPool
-    scratch: tuple[Path, ...]
-
-    async def stop(self) -> None:
-        """End what people do inside images, and the workers of builds."""
-        await self.operations.sessions.stop()
-        await self.files.stop()
-        await self.builders.stop()
-
-    async def sweep(self) -> None:
-        """Remove what a killed server left; done before anybody can ask for anything."""
-        storage = self.store.storage
-        storage.protect()
-        if storage.root is not None:
-            for layer in await self.builders.call(
-                "image_tree:mend", {"storage": str(storage.graph_root / "overlay")}
-            ):
-                _log.warn("layer {layer} was cut off while it was made", layer=layer[:12])
-        for place in self.scratch:
-            if place.exists():
-                await self.builders.call("build_context:remove", {"directory": str(place)})
-        await self.containers.sweep()
-        await self.builder.sweep()
-        await self.store.sweep()
-
-
-def image_life(base: Base, stock: Images, users: IImageUsers) -> ImageLife:
-    """Build and join these objects."""
-    reactor, config, runner = base.reactor, base.config, base.runner
-    store, images = stock.store, stock.service
     cgroup2 = has_cgroup2()
     engine = choose_engine(
         config.images.runtime, config.images.ulimits, cgroup2=cgroup2,
@@ -163,37 +136,66 @@ def image_life(base: Base, stock: Images, users: IImageUsers) -> ImageLife:
         config.images.git_networks,
     )
     containers = PodmanContainers(
-        runner, store.storage, engine, config.paths.runtime / "sessions",
-        config.paths.state / LAYERS, surroundings,
+        runner, storage, engine, paths.runtime / "sessions",
+        paths.state / LAYERS, surroundings,
     )
     # Long unpacking must not take the workers that mount what nodes boot.
-    builders = WorkerPool(reactor, base.launcher, network="host")
+    builders = WorkerPool(base.reactor, base.launcher, network="host")
     builder = PodmanBuilder(
-        runner, builders, store.storage, engine, surroundings,
-        config.paths.state / "builds",
+        runner, builders, storage, engine, surroundings,
+        paths.state / "builds",
         Repositories(
             runner, partial(git_command, config.images.git_identity), (config.subnet,),
             config.images.git_networks,
         ),
     )
-    changes = ImageChanges(images, store, users, builder)
-    skopeo, places = stock.skopeo, stock.places
+    return Images(
+        storage=storage, store=store, service=service,
+        mounter=OverlayMounter(
+            base.workers, store, storage, images=paths.images, keys=paths.keys, facts=facts,
+            server_spec=config.spec,
+        ),
+        skopeo=skopeo, places=places, defaults=MissingDefaults(service, store, places),
+        registry_workers=(readers, writers), containers=containers, builder=builder,
+        builders=builders, former=_former_places(base, storage, skopeo, places), base=base,
+    )
+
+
+@dataclass(frozen=True)
+class ImageLife:
+    """What changes images."""
+
+    operations: ImageOperations
+    files: ImageFiles
+    archives: ImageArchives
+    builders: WorkerPool
+
+    async def stop(self) -> None:
+        """End what people do inside images, and the workers of builds."""
+        await self.operations.sessions.stop()
+        await self.files.stop()
+        await self.builders.stop()
+
+
+def image_life(base: Base, stock: Images, users: IImageUsers) -> ImageLife:
+    """Build and join these objects."""
+    images, containers, builder = stock.service, stock.containers, stock.builder
+    changes = ImageChanges(images, stock.store, users, builder)
+    places = stock.places
     major = int(walt.__version__.split(".")[0])
     operations = ImageOperations(
         sessions=ImageSessions(images, containers, users), changes=changes,
         builds=ImageBuilds(changes, builder), places=places,
         cloner=Cloner(changes, places, major), publisher=Publisher(images, places),
-        searcher=Searcher(images, places, reactor, major),
-        defaults=DefaultImages(changes, places),
-        migration=Migration(changes, _former_places(base, store.storage, skopeo, places)),
+        searcher=Searcher(images, places, base.reactor, major),
+        defaults=DefaultImages(changes, places), migration=Migration(changes, stock.former),
     )
-    scratch = (config.paths.state / LAYERS, config.paths.runtime / SECRETS)
-    files = ImageFiles(containers, reactor)
     archives = ImageArchives(
-        changes, SkopeoArchiver(skopeo, builders, config.paths.state / LAYERS), major
+        changes,
+        SkopeoArchiver(stock.skopeo, stock.builders, base.config.paths.state / LAYERS), major,
     )
     return ImageLife(
-        store, containers, builder, operations, files, archives, builders, scratch
+        operations, ImageFiles(containers, base.reactor), archives, stock.builders
     )
 
 

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import socket
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any
-
-from twisted.logger import Logger
+from typing import TYPE_CHECKING, Any
 
 import walt
 from walt.server.api.json_calls import JsonCalls
@@ -22,43 +19,16 @@ from walt.server.domain.switches.live import LiveSwitches
 from walt.server.domain.topics import Rows, Topic
 from walt.server.http.peer_limits import CountedSite
 from walt.server.http.relayed import RelayedSite
-from walt.server.http.tab import Tab
 from walt.server.http.ui import make_ui_site
 from walt.server.http.ui_policy import Doorkeeper
-from walt.server.http.websocket import text_message
 from walt.server.runtime.metrics import Metrics
 from walt.server.streams.base import Peer, RequestClass
 from walt.server.streams.inside import PageStream
 from walt.server.wire.connections import WEB, Connections
 from walt.server.wire.peers import Identity
 
-_log = Logger()
-
-LOOPBACK = "127.0.0.1"
-
-
-def ui_socket(port: int) -> socket.socket | None:
-    """Open the port of the loopback where browsers of this machine find the pages; 0: none.
-
-    When it is taken, any other does: links tell which. To be done in the network of the host.
-    """
-    if port == 0:
-        return None
-    for number in (port, 0):
-        listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listening.bind((LOOPBACK, number))
-            listening.listen(50)
-            listening.setblocking(False)
-            return listening
-        except OSError as error:
-            listening.close()
-            _log.warn(
-                "port {port} of 127.0.0.1 is not available for web pages: {error}", port=number,
-                error=error.strerror,
-            )
-    return None
+if TYPE_CHECKING:
+    from walt.server.http.tab import Tab
 
 
 def _rows(
@@ -70,6 +40,12 @@ def _rows(
         return {str(row[name]): json.dumps(row) for row in ask()}
 
     return rows
+
+
+def _message(text: str) -> bytes:
+    from walt.server.http.websocket import text_message
+
+    return text_message(text)
 
 
 def _topics(core: Core) -> dict[str, Topic]:
@@ -85,7 +61,7 @@ def _topics(core: Core) -> dict[str, Topic]:
     asked: dict[str, Callable[[], Awaitable[Rows]]] = {
         "nodes": live.rows,
         "images": _rows(image_rows, "fullname"),
-        "services": _rows(core.daemons.health.services, "name"),
+        "services": _rows(core.base.health.services, "name"),
         "workflows": _rows(lambda: [
             {"number": number, **row}
             for number, row in enumerate(workflow_rows(base.workflows))
@@ -96,7 +72,7 @@ def _topics(core: Core) -> dict[str, Topic]:
             {"key": f"{row['user']}/{row['run']}", **row} for row in nodes.experiments.rows()
         ], "key"),
     }
-    topics = {name: Topic(name, rows, text_message, clock) for name, rows in asked.items()}
+    topics = {name: Topic(name, rows, _message, clock) for name, rows in asked.items()}
     nodes.experiments.changed.observe(topics["experiments"].changed)
     followed = topics["nodes"].changed
     base.registry.observe(followed)
@@ -135,6 +111,8 @@ def ui_sites(
         return PageStream(table, peer, core.base.reactor, send, ended, late)
 
     def tab(session: WebSession, gone: Callable[[Tab], object]) -> Tab:
+        from walt.server.http.tab import Tab
+
         greeting = {
             "user": session.entry.user, "version": walt.__version__, "begun": session.begun,
             "time": core.base.reactor.seconds(),

@@ -62,10 +62,10 @@ def metrics_of(core: Core, connections: Connections) -> Counters:
     found.gauges("walt_service_up", "1 if a daemon runs and answers", "service", lambda: {
         # One that is not wanted (yet) is not down: ganesha starts with the first image.
         str(row["name"]): float(row["state"] == "running")
-        for row in core.daemons.health.services() if row["state"] != "stopped"
+        for row in core.base.health.services() if row["state"] != "stopped"
     })
     found.gauges("walt_service_restarts", "Restarts of a daemon", "service", lambda: {
-        str(row["name"]): row["restarts"] for row in core.daemons.health.services()
+        str(row["name"]): row["restarts"] for row in core.base.health.services()
     })
     places = _places(core.base.config.paths)
     found.gauges("walt_disk_free_bytes", "Free space of file systems", "place", lambda: {
@@ -138,7 +138,7 @@ def _pages(core: Core, counters: Counters, readers: Readers) -> dict[str, IResou
     """Return the pages besides the index and boot files, by the start of their path."""
     api = WebApi(
         core.base.registry, core.nodes.views, core.images.service, core.base.logs,
-        core.daemons.health.services, core.base.reactor,
+        core.base.health.services, core.base.reactor,
     )
     return {
         "api": Guarded(readers, Api(api)),

@@ -6,8 +6,10 @@ import html
 import re
 from base64 import b64encode
 from collections.abc import Callable
+from functools import cached_property
 from hashlib import sha256
 from importlib.resources import files
+from typing import TYPE_CHECKING
 
 from twisted.web.iweb import IRequest
 from twisted.web.resource import Resource
@@ -15,8 +17,10 @@ from twisted.web.util import redirectTo
 
 from walt.server.http.answers import ErrorResource, answer_error
 from walt.server.http.logo import logo
-from walt.server.http.markdown import HtmlPages
 from walt.server.http.policy import HEADERS
+
+if TYPE_CHECKING:
+    from walt.server.http.markdown import HtmlPages
 
 _TOPIC = re.compile(rb"([a-z][a-z0-9-]{0,60})\.html")
 _NAME = "WalT documentation"
@@ -89,18 +93,29 @@ class _Static(Resource):
 
 
 class Documentation(Resource):
-    """`/doc/`: the pages of `walt help`; `/doc/TOPIC.html` is one of them."""
+    """`/doc/`: the pages of `walt help`; `/doc/TOPIC.html` is one of them.
+
+    They are read when somebody asks for one.
+    """
 
     def __init__(self) -> None:
         super().__init__()
+        self._made: dict[str, bytes] = {}  # by topic, as they are asked for
+        self.putChild(b"_static", _Static())
+
+    @cached_property
+    def _topics(self) -> dict[str, str]:
         texts = {
             path.name[:-len(".md")]: path.read_text(encoding="utf-8")
             for path in files("walt.doc").iterdir() if path.name.endswith(".md")
         }
-        self._topics = dict(sorted(texts.items()))
-        self._pages = HtmlPages(self._topics)
-        self._made: dict[str, bytes] = {}  # by topic, as they are asked for
-        self.putChild(b"_static", _Static())
+        return dict(sorted(texts.items()))
+
+    @cached_property
+    def _pages(self) -> HtmlPages:
+        from walt.server.http.markdown import HtmlPages
+
+        return HtmlPages(self._topics)
 
     def render_GET(self, request: IRequest) -> bytes:
         """Lead `/doc` to `/doc/`, as the links of pages are relative."""

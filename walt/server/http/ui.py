@@ -6,10 +6,11 @@ import gzip
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from hashlib import sha256
 from importlib.resources import files
 from importlib.resources.abc import Traversable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
@@ -23,7 +24,6 @@ from walt.common.texts import load_json
 from walt.server.domain.access.web_model import WebSession
 from walt.server.http.answers import ErrorResource, answer_error
 from walt.server.http.peer_limits import BoundedRequest, QuietSite
-from walt.server.http.tab import Tab
 from walt.server.http.ui_policy import (
     Doorkeeper,
     cookie_name,
@@ -32,7 +32,9 @@ from walt.server.http.ui_policy import (
     own_origin,
     seal,
 )
-from walt.server.http.websocket import WebSocket, upgrade
+
+if TYPE_CHECKING:
+    from walt.server.http.tab import Tab
 
 _log = Logger()
 
@@ -54,12 +56,16 @@ NOT_HERE = (
 
 @dataclass(frozen=True)
 class Asset:
-    """A file of the pages: packed, plain, and known by a hash."""
+    """A file of the pages: plain, known by a hash, and packed when somebody asks for it."""
 
     kind: bytes
     plain: bytes
-    packed: bytes
     tag: bytes
+
+    @cached_property
+    def packed(self) -> bytes:
+        """What is sent (gzip)."""
+        return gzip.compress(self.plain, 6, mtime=0)
 
 
 def load_assets() -> dict[str, Asset]:
@@ -71,8 +77,7 @@ def load_assets() -> dict[str, Asset]:
         if kind is not None:
             plain = file.read_bytes()
             found[name] = Asset(
-                kind, plain, gzip.compress(plain, 6, mtime=0),
-                b'"' + sha256(plain).hexdigest()[:32].encode() + b'"',
+                kind, plain, b'"' + sha256(plain).hexdigest()[:32].encode() + b'"',
             )
     return found
 
@@ -216,7 +221,7 @@ class _Logout(Resource):
         return _json(request, {})
 
 
-MakeTab = Callable[[WebSession, Callable[[Tab], object]], Tab]
+MakeTab = Callable[[WebSession, Callable[["Tab"], object]], "Tab"]
 
 
 class _Socket(Resource):
@@ -236,6 +241,8 @@ class _Socket(Resource):
         session = self._door.session_of(request, key_of_socket(request))
         if session is None:
             return answer_error(request, 403, "Who is this? Type: walt web")
+        from walt.server.http.websocket import WebSocket, upgrade
+
         tab = self._make(session, self._gone)
         self._tabs.setdefault(session.cookie, set()).add(tab)  # it may be over at once
         if not upgrade(request, WebSocket(tab, self._clock), PROTOCOL):

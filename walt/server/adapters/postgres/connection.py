@@ -31,6 +31,7 @@ Statement = tuple[str, Sequence[Any]]  # with the values of its places
 
 MOST_VALUES = 8_000  # of several statements in one trip to the database: some ms of work
 COMMIT_LIMIT = 30.0  # seconds
+LONGEST_PAUSE = 0.1  # seconds between two attempts to connect
 CONNECT_LIMIT = 10.0  # seconds until an attempt to connect without any answer is given up
 
 # Operational errors, by their class, that are about what was asked: too long, too complex.
@@ -256,6 +257,7 @@ class Database:
         """Open a connection, trying again until `patience` is over (Unavailable)."""
         started = self._reactor.seconds()
         limit = self._connect_limit / (1 if len(self._places) == 1 else 3)
+        pause = 0.0
         while True:
             place = self._place
             try:
@@ -268,7 +270,8 @@ class Database:
                     raise Unavailable(
                         f"cannot reach the database: {str(what).strip()}"
                     ) from error
-            waiting: Deferred[None] = deferLater(self._reactor, 0.1, lambda: None)
+            pause = min(pause + 0.01, LONGEST_PAUSE)  # one that starts is there soon
+            waiting: Deferred[None] = deferLater(self._reactor, pause, lambda: None)
             await waiting
 
     async def _connect_to(self, place: str, limit: float) -> Connection:

@@ -55,14 +55,19 @@ class ImageService:
         """Return every image known, by name."""
         return [self._images[name] for name in sorted(self._images)]
 
-    async def refresh(self, *, forget: bool = True) -> list[str]:
+    async def refresh(
+        self, *, forget: bool = True, catalog: Awaitable[None] | None = None
+    ) -> list[str]:
         """Read the store again and make the catalog equal to it; return what it lacks.
 
         A recorded name whose image is gone is forgotten, unless nodes use it, or
-        without `forget`. What is found so is nobody's deed.
+        without `forget`. What is found so is nobody's deed. `catalog` is waited for in between:
+        when the server starts, the store may be there before the catalog and the nodes.
         """
         async with self._lock:
             images = {image.fullname: image for image in await self._store.scan()}
+            if catalog is not None:
+                await catalog
             self._images = images
             with by_itself():
                 return await self._record(images, forget=forget)

@@ -1,0 +1,112 @@
+"""Modules that are read while the start of the server waits for other processes, and after it.
+
+Reading the server's own code takes longer than all else of its start. The first floor is read
+before anything is started; the rest meanwhile, some modules in each turn of the reactor: from
+leaf to top, so that none takes long. What nobody asks for in the first moments is read last,
+when the server is ready.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from importlib import import_module
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+
+from walt.common.errors import Unavailable
+from walt.server.runtime.slicing import worked_off
+
+# What the store of images needs: it is asked first.
+IMAGES = (
+    "walt.server.adapters.podman.containers",
+    "walt.server.adapters.podman.builder",
+    "walt.server.domain.images.operations",
+    "walt.server.assembly.images",
+)
+UPPER = (
+    "twisted.names.dns",
+    "walt.server.adapters.named.daemon",
+    "jeepney",
+    "walt.server.adapters.nfs.ganesha",
+    "walt.server.adapters.lldp.lldpd",
+    "walt.server.adapters.tftpd.tree",
+    "walt.server.assembly.daemons",
+    "walt.server.domain.switches.lldp",
+    "walt.server.domain.switches.survey",
+    "walt.server.domain.switches.exploration",
+    "walt.server.assembly.switches",
+    "walt.server.adapters.qemu.hypervisor",
+    "walt.server.domain.network_services.provisioning",
+    "walt.server.domain.nodes.actions",
+    "walt.server.domain.nodes.configuration",
+    "walt.server.assembly.nodes",
+    "walt.server.domain.vpn.enrolment",
+    "walt.server.assembly.vpn",
+    "twisted.protocols.amp",
+    "walt.server.api.access",
+    "walt.server.api.devices",
+    "importlib.metadata",
+    "walt.server.wire.old_nodes",
+    "walt.server.assembly.access",
+    "walt.server.assembly.api",
+    "walt.server.assembly.core",
+    "twisted.spread.pb",
+    "hyperlink",
+    "twisted.web.iweb",
+    "twisted.web._template_util",
+    "twisted.web.server",
+    "walt.server.http.api",
+    "prometheus_client",
+    "walt.server.assembly.web",
+    "walt.server.streams.base",
+    "walt.server.assembly.ui",
+    "walt.server.streams.image_archives",
+    "walt.server.wire.first_byte",
+    "walt.server.assembly.listeners",
+    "walt.server.assembly.upper",
+)
+# Pages of `walt help` on the web; sockets of browsers.
+REST = (
+    "mdurl",
+    "markdown_it",
+    "walt.server.http.markdown",
+    "h11",
+    "walt.server.http.websocket",
+    "walt.server.http.tab",
+)
+
+
+class Reading:
+    """Reads modules, in slices of turns; `images` fires when those of images are there."""
+
+    def __init__(self, clock: IReactorTime) -> None:
+        self._clock = clock
+        self.images: Deferred[None] = Deferred()
+
+    async def floors(self) -> None:
+        """Read what the upper floors are made of. Raises Unavailable when something is missing."""
+        await deferLater(self._clock, 0)  # what else begins now has a turn of its own
+        await read(self._clock, IMAGES)
+        self.images.callback(None)
+        await read(self._clock, UPPER)
+
+    async def rest(self) -> None:
+        """Read what is used later, if ever, so that its first use is no long turn."""
+        await read(self._clock, REST)
+
+
+async def read(clock: IReactorTime, names: Iterable[str]) -> None:
+    """Import modules, in turns of the reactor; see `Reading`."""
+    await worked_off(clock, _imported(names), 1)
+
+
+def _imported(names: Iterable[str]) -> Iterator[object]:
+    for name in names:
+        try:
+            yield import_module(name)
+        except ImportError as error:
+            raise Unavailable(
+                f"{name} of this server cannot be read: {error}; install the server again"
+            ) from error
