@@ -15,7 +15,7 @@ from walt.server.runtime.waiting import Waiters
 
 _log = Logger()
 
-WRITE_WITHIN = 0.05  # seconds; the file must be there 0.2 s after a change
+WRITE_WITHIN = 0.01  # seconds; changes are merged before, the file must be there 0.2 s after one
 BETWEEN_RESTARTS = 5.0
 QUIET = 2.0  # seconds without a lease event
 LONGEST_CALM = 30.0

@@ -43,7 +43,7 @@ FEW = 8  # new file systems of persistent data for which the images of other nod
 AT_ONCE = 256  # nodes that are derived from in one turn of the reactor
 # Seconds for each device that an update waits for others: it costs about as much, and DHCP
 # and the database, for which boards wait first, are to be done.
-MERGE_PER_DEVICE = 8e-6
+MERGE_PER_DEVICE = 1e-5
 
 
 @implementer(IProvisioning)
