@@ -36,6 +36,7 @@ from walt.server.adapters.postgres.entry_points import PostgresEntryPoints
 from walt.server.adapters.postgres.migrate import migrate
 from walt.server.adapters.postgres.vpn_keys import PostgresVpnKeys
 from walt.server.adapters.vpn import sshd
+from walt.server.adapters.vpn.account import ACCOUNT
 from walt.server.adapters.vpn.authority import SshAuthority
 from walt.server.adapters.vpn.names import HostNames
 from walt.server.adapters.vpn.neighbours import Neighbours
@@ -211,7 +212,7 @@ class SshdTests(TestCase):
         """They have a limit, which holds for those of the account together."""
         place = Path(short_dir(self))
         config = TunnelConfig(
-            port=2222, account=sshd.ACCOUNT, host_keys=(), authority=place, revoked=place,
+            port=2222, account=ACCOUNT, host_keys=(), authority=place, revoked=place,
             endpoint=place / "endpoint", socket=place, subnet=IPv4Network("192.168.1.0/24"),
             name="x",
         )

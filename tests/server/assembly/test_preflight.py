@@ -10,7 +10,6 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from walt.common.errors import Unavailable
-from walt.server.adapters.vpn import sshd
 from walt.server.assembly import preflight
 from walt.server.config.model import NetworkConfig, Paths, ServerConfig, Services, Vpn
 
@@ -82,7 +81,7 @@ class PreflightTests(SynchronousTestCase):
     def test_vpn(self) -> None:
         """Its sshd and the account of that are asked for where there is a VPN."""
         self.assertEqual(self.problems("sshd", ganesha=False), "")
-        self.patch(sshd, "ACCOUNT", "walt-nobody-has-this")
+        self.patch(preflight, "ACCOUNT", "walt-nobody-has-this")
         self.assertEqual(self.problems(ganesha=False), "")
         self.config = replace(self.config, vpn=Vpn(True, "a.org", "a.org", "permissive"))
         told = self.problems("sshd", ganesha=False)

@@ -17,7 +17,7 @@ from walt.server.adapters.lldp.snmpd import SnmpdService
 from walt.server.adapters.named.daemon import NamedService
 from walt.server.adapters.nbdkit.daemon import SwapService
 from walt.server.adapters.nbfs.exporter import NbfsExporter
-from walt.server.adapters.nfs import kernel
+from walt.server.adapters.nfs.choice import chosen
 from walt.server.adapters.nfs.ganesha import GaneshaExporter
 from walt.server.adapters.nfs.kernel import KernelExporter
 from walt.server.adapters.nfs.kernel_server import KernelServer
@@ -141,7 +141,7 @@ def build_daemons(
     kernel_server: KernelServer | None = None
     # It takes the orders of those that come after it, and is the last one to end.
     services: list[Service] = [*([systemd] if systemd is not None else []), *supervised, ntp]
-    if kernel.chosen(config.services.nfs, isolated=config.namespace is not None):
+    if chosen(config.services.nfs, isolated=config.namespace is not None):
         exporter = KernelExporter(base.runner, nodes=config.paths.nodes)
         kernel_server = KernelServer(
             reactor, base.runner, unit=config.services.nfsd_service_name,

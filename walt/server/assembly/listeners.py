@@ -20,7 +20,7 @@ from twisted.logger import Logger
 import walt
 from walt.common import ports
 from walt.server.adapters.tls.contexts import ServerTls
-from walt.server.adapters.vpn.sshd import ACCOUNT
+from walt.server.adapters.vpn.account import ACCOUNT
 from walt.server.api.session import Session
 from walt.server.assembly.core import Core
 from walt.server.assembly.preflight import check_port

@@ -11,10 +11,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from walt.common.errors import Unavailable
-from walt.server.adapters.dhcpd import daemon as dhcpd
-from walt.server.adapters.nfs import kernel
+from walt.server.adapters.dhcpd.account import USER
+from walt.server.adapters.nfs.choice import chosen
 from walt.server.adapters.postgres.restore import check_restore
-from walt.server.adapters.vpn import sshd
+from walt.server.adapters.vpn.account import ACCOUNT, HOME
 from walt.server.assembly import confinement
 from walt.server.config.model import ServerConfig
 from walt.server.runtime.process import DEFAULT_PATH
@@ -45,7 +45,7 @@ PTP_PROGRAMS = {"ptpd": "ptpd"}
 UNIT_PROGRAMS = {"dbus-daemon": "dbus", "journalctl": "systemd"}
 VPN_PROGRAMS = {"sshd": "openssh-server", "ssh-keyscan": "openssh-client", "python3": "python3"}
 DHCP_CLIENT = {"dhclient": "isc-dhcp-client"}  # for networks with `ip: dhcp`
-ACCOUNTS = (dhcpd.USER,)
+ACCOUNTS = (USER,)
 GANESHA_PROGRAMS = {"ganesha.nfsd": "nfs-ganesha nfs-ganesha-vfs"}
 MTAB = Path("/etc/mtab")
 SYSTEMD = Path("/run/systemd/system")  # sd_booted(3)
@@ -106,7 +106,7 @@ def check(
             "the WalT server must be started by root: it configures networks and mounts images"
         )
     if ganesha is None:
-        ganesha = not kernel.chosen(
+        ganesha = not chosen(
             config.services.nfs, isolated=config.namespace is not None
         )
     wanted = dict(PROGRAMS)
@@ -126,10 +126,10 @@ def check(
             f"{mtab} is missing, and nfs-ganesha would export nothing to nodes; run:"
             f" ln -s ../proc/self/mounts {mtab}"
         )
-    if config.vpn.enabled and not _is_account(sshd.ACCOUNT):
+    if config.vpn.enabled and not _is_account(ACCOUNT):
         problems.append(
-            f"the account {sshd.ACCOUNT} is missing; run: useradd --system --user-group"
-            f" --no-create-home --home-dir {sshd.HOME} --shell /bin/sh {sshd.ACCOUNT}"
+            f"the account {ACCOUNT} is missing; run: useradd --system --user-group"
+            f" --no-create-home --home-dir {HOME} --shell /bin/sh {ACCOUNT}"
         )
     for path in (config.paths.state, config.paths.runtime, config.paths.cache, config.paths.log):
         problems += _directory(path)

@@ -26,6 +26,9 @@ IMAGES = (
     "walt.server.assembly.images",
 )
 UPPER = (
+    "walt.server.adapters.dhcpd.daemon",
+    "walt.server.adapters.nfs.kernel",
+    "walt.server.adapters.vpn.sshd",
     "twisted.names.dns",
     "walt.server.adapters.named.daemon",
     "jeepney",

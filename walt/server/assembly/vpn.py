@@ -16,6 +16,7 @@ from walt.server.adapters.postgres.entry_points import PostgresEntryPoints
 from walt.server.adapters.postgres.vpn_keys import PostgresVpnKeys
 from walt.server.adapters.tls.boot_signatures import BootSignatures
 from walt.server.adapters.vpn import sshd
+from walt.server.adapters.vpn.account import ACCOUNT
 from walt.server.adapters.vpn.authority import CA_KEY, SshAuthority
 from walt.server.adapters.vpn.host_keys import FILE as KEYS_FILE
 from walt.server.adapters.vpn.host_keys import ScannedHostKeys
@@ -75,7 +76,7 @@ class Vpn:
         self._host_keys = await sshd.ensure_host_keys(self.base.runner, directory)
         self.nodes.revoked.observe(lambda _: door.reload())
         door.apply(TunnelConfig(
-            port=config.vpn.ssh_port, account=sshd.ACCOUNT,
+            port=config.vpn.ssh_port, account=ACCOUNT,
             host_keys=tuple(directory / key for key in sshd.KEYS),
             authority=directory / f"{CA_KEY}.pub", revoked=self.authority.revoked_file,
             endpoint=config.paths.service("sshd") / sshd.ENDPOINT,

@@ -20,8 +20,8 @@ from pathlib import Path
 
 from walt.common.errors import NotFound, Unavailable, WaltError, in_words
 from walt.common.files import write_if_changed
+from walt.server.adapters.dhcpd.account import USER as DHCPD_USER
 from walt.server.adapters.dhcpd.daemon import LEASES, dhcpd_spec
-from walt.server.adapters.dhcpd.daemon import USER as DHCPD_USER
 from walt.server.adapters.lldp import lldpd as lldpd_service
 from walt.server.adapters.lldp import snmpd as snmpd_service
 from walt.server.adapters.named.daemon import USER as NAMED_USER

@@ -17,6 +17,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from walt.common.errors import CommandFailed
 from walt.server.adapters.nfs import ganesha_config
+from walt.server.adapters.nfs.choice import usable
 from walt.server.adapters.nfs.exports import (
     EXPORTS,
     FIRST_ID,
@@ -355,7 +356,7 @@ class KernelTests(SynchronousTestCase):
     def test_usable(self) -> None:
         """The kernel's server needs nfsd and exportfs."""
         (self.base / "filesystems").write_text("nodev\tsysfs\nnodev\tnfsd\n")
-        self.assertTrue(self.kernel.usable(self.base, lambda name: "/usr/sbin/exportfs"))
-        self.assertFalse(self.kernel.usable(self.base, lambda name: None))
+        self.assertTrue(usable(self.base, lambda name: "/usr/sbin/exportfs"))
+        self.assertFalse(usable(self.base, lambda name: None))
         (self.base / "filesystems").write_text("nodev\tsysfs\n")
-        self.assertFalse(self.kernel.usable(self.base, lambda name: "/usr/sbin/exportfs"))
+        self.assertFalse(usable(self.base, lambda name: "/usr/sbin/exportfs"))

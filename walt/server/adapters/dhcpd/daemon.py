@@ -14,6 +14,7 @@ from zope.interface import implementer
 from walt.common.errors import in_words
 from walt.common.files import write_if_changed
 from walt.common.leases import Sighting
+from walt.server.adapters.dhcpd.account import USER
 from walt.server.adapters.dhcpd.probe import ask_information
 from walt.server.domain.events import Source
 from walt.server.domain.network_services.dhcp import DhcpConfig, only_calm_changes, render
@@ -60,7 +61,6 @@ def complaint(lines: Sequence[str]) -> str:
     return f"it refuses its configuration: {words}" if refused else words
 
 
-USER = "walt-dhcp"  # Debian has no account for it
 LEASES = Path("leases/dhcpd.leases")  # dhcpd writes new ones beside it, and renames them
 MOST_LEASES = 256 << 20  # bytes of its file
 CAPABILITIES = "+net_bind_service,+net_raw"  # port 67, answers to hosts without an address

@@ -17,6 +17,7 @@ from twisted.internet.endpoints import TCP4ClientEndpoint
 from zope.interface import implementer
 
 from walt.common.files import write_if_changed
+from walt.server.adapters.vpn.account import ACCOUNT
 from walt.server.domain.network_services.interfaces import IConfigurable
 from walt.server.domain.network_services.tunnel import TunnelConfig, render
 from walt.server.runtime.accounts import group_of
@@ -29,7 +30,6 @@ from walt.server.runtime.reactors import IReactor
 from walt.server.runtime.watching import NoAnswer, Patience
 
 NAME = "sshd"
-ACCOUNT, HOME = "walt-vpn", "/var/lib/walt/vpn-endpoint"
 PROGRAM = "/usr/sbin/sshd"  # it starts itself again, by its path
 KEYS = ("ssh_host_ecdsa_key", "ssh_host_ed25519_key")
 ENDPOINT = "endpoint.pyz"

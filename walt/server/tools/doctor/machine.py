@@ -20,7 +20,7 @@ from walt.common import ampbox
 from walt.common.errors import Unavailable, in_words
 from walt.common.mounts import is_mounted
 from walt.server.adapters.archive.files import holder, lacks
-from walt.server.adapters.nfs import kernel
+from walt.server.adapters.nfs.choice import chosen
 from walt.server.adapters.podman.options import Storage
 from walt.server.adapters.postgres.cluster import embedded_dsn
 from walt.server.adapters.postgres.log_weeks import archived_files
@@ -73,7 +73,7 @@ class Machine:
     def programs(self) -> str:
         """The programs that the server starts."""
         wanted = preflight.PROGRAMS | preflight.chosen_programs(self.config)
-        if not kernel.chosen(
+        if not chosen(
             self.config.services.nfs, isolated=self.config.namespace is not None
         ):
             wanted |= preflight.GANESHA_PROGRAMS

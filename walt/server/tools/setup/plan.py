@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from walt.server.adapters.dhcpd import daemon as dhcpd
+from walt.server.adapters.dhcpd.account import USER
 from walt.server.assembly import preflight
 from walt.server.assembly.listeners import GROUP
 from walt.server.config.load import DEFAULT_FILE
@@ -105,7 +105,7 @@ def steps(
 
     found: list[Step] = [
         debian.PackagesStep(machine, memory, (*debian.PACKAGES, *chosen, *nfs), mirror),
-        debian.AccountsStep(machine, (dhcpd.USER,), (GROUP,)),
+        debian.AccountsStep(machine, (USER,), (GROUP,)),
         *([VpnStep(machine, config.paths.state)] if config.vpn.enabled else []),
         # Without systemd nothing starts them.
         *([debian.DebianServicesStep(machine, memory)] if systemd else []),

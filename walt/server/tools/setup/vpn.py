@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from walt.server.adapters.vpn.account import ACCOUNT, HOME
 from walt.server.adapters.vpn.authority import CA_KEY
-from walt.server.adapters.vpn.sshd import ACCOUNT, HOME
 from walt.server.tools.setup.machine import Machine
 
 

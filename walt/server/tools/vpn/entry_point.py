@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from walt.common.errors import in_words
-from walt.server.adapters.vpn.sshd import ACCOUNT, HOME
+from walt.server.adapters.vpn.account import ACCOUNT, HOME
 from walt.server.domain.vpn.model import PRINCIPAL, SSH_PORT
 
 SCRIPT = "ssh-ep-setup.sh"

@@ -1,0 +1,3 @@
+"""Whom dhcpd runs as."""
+
+USER = "walt-dhcp"  # Debian has no account for it
