@@ -9,7 +9,6 @@ from operator import attrgetter
 from types import MappingProxyType
 from typing import Any
 
-from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from walt.server.adapters.postgres.changes import recording
@@ -92,15 +91,10 @@ class PostgresDevices:
         """Return every device."""
 
         async def work(transaction: Transaction) -> list[Device]:
-            made, found = _Made(), list[Device]()
-
-            def ask(last: str) -> Deferred[list[Row]]:
-                return Deferred.fromCoroutine(transaction.query(_LOAD, (last, self._at_once)))
-
-            coming = ask("")
-            while rows := await coming:
-                coming = ask(rows[-1][0])  # the database looks for them meanwhile
+            made, found, last = _Made(), list[Device](), ""
+            while rows := await transaction.query(_LOAD, (last, self._at_once)):
                 found += map(made.device, rows)
+                last = rows[-1][0]
             return found
 
         return await self._database.transaction(work)
