@@ -21,15 +21,9 @@ def ui_socket(port: int) -> socket.socket | None:
     if port == 0:
         return None
     for number in (port, 0):
-        listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            listening.bind((LOOPBACK, number))
-            listening.listen(50)
-            listening.setblocking(False)
-            return listening
+            return _listening(number)
         except OSError as error:
-            listening.close()
             _log.warn(
                 "port {port} of 127.0.0.1 is not available for web pages: {error}", port=number,
                 error=error.strerror,
@@ -42,17 +36,25 @@ def web_socket(config: ServerConfig) -> socket.socket | None:
     port = config.services.http_host_port
     if config.namespace is None or port == 0:
         return None
-    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listening.bind((LOOPBACK, port))
-        listening.listen(50)
+        return _listening(port)
     except OSError as error:
-        listening.close()
         _log.warn(
             "web pages are not available at 127.0.0.1:{port}: {error}",
             port=port, error=error.strerror,
         )
         return None
-    listening.setblocking(False)
+
+
+def _listening(port: int) -> socket.socket:
+    """Return a socket that listens at a port of the loopback. Raises OSError."""
+    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((LOOPBACK, port))
+        listening.listen(50)
+        listening.setblocking(False)
+    except OSError:
+        listening.close()
+        raise
     return listening
