@@ -97,7 +97,7 @@ class HandleTests(TestCase):
             await platform.event("commit", "", "walt.node.pc-x86-64", ip, mac, "", "0", "unknown")
             await platform.begins_to_boot(ip)
             await self.enter("ip", "address", "add", f"{ip}/32", "dev", "lo")
-        exports = await platform.until(self.exports(4), "the exports of both nodes")
+        exports = await platform.until(self.exports(3), "the exports of both nodes")
         numbers = sorted(exports)
         data = platform.state / "nodes" / VICTIM / "persist_dirs" / "waltplatform"
         (data / "data").write_text(SECRET)

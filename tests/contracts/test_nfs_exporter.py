@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import shutil
 import signal
 import tempfile
@@ -175,15 +176,18 @@ class GaneshaTests(ExporterContract, TestCase):
     async def trees(self) -> set[tuple[str, Path, bool]]:
         numbers = await self.numbers()
         self.assertIn(LINKS_ID, numbers)
-        found = set()
+        found = list[tuple[str, Path, bool]]()
         for number in numbers - {LINKS_ID}:
-            # Written when the export was added; ganesha answers with the path alone.
-            mode, ip, path = (
-                self.base / "state" / "exports" / f"{number}.conf"
-            ).read_text().splitlines()[0][2:].split(" ", 2)
-            found.add((ip, Path(path), mode == "rw"))
-        self.assertEqual(len(found), len(numbers) - 1)
-        return found
+            # Written when the export was given; ganesha answers with the path alone.
+            record = (self.base / "state" / "exports" / f"{number}.conf").read_text()
+            mode, _, path = record.splitlines()[0][2:].split(" ", 2)
+            (clients,) = re.findall(r"Clients = ([^;]+);", record)
+            found += [
+                (str(ip), Path(path), mode == "rw")
+                for network in clients.split(", ") for ip in IPv4Network(network)
+            ]
+        self.assertEqual(len(set(found)), len(found))
+        return set(found)
 
     def reached(self, path: str) -> Path | None:
         """Return the tree behind a path below the directory of nodes."""
@@ -237,6 +241,42 @@ class GaneshaTests(ExporterContract, TestCase):
                 lines = [line for line in found.splitlines()
                          if line.endswith(f"-of-{self.images[last].path.name}")]
                 self.assertEqual(len(set(lines)), 700, found[:1000])
+
+    async def test_who_may_read(self) -> None:
+        """Nodes that boot an image share its export: each finds it from its first to its last."""
+        exporter = self.make()
+        for image in self.images:
+            (image.path / f"of-{image.path.name}").touch()
+        nodes = dict[str, Namespace]()
+        for number in range(10, 13):
+            nodes[f"192.168.1.{number}"] = node = Namespace(self)
+            join(self.namespace, f"to-{number}", node, "net")
+            self.namespace.run("ip", "link", "set", f"to-{number}", "master", "net")
+            node.run("ip", "addr", "add", f"192.168.1.{number}/24", "dev", "net")
+        numbers = list[set[int]]()
+        for choices in ([0, 1, 1], [0, 0, 1], [0, 0, 0], [1, 0, 0], [None, 1, 0]):
+            plan = self.plan(choices, persist=False)
+            self.assertEqual(await exporter.apply(plan), {})
+            numbers.append(await self.numbers())
+            by_path = {
+                path: next(
+                    number for number in numbers[-1]
+                    if (record := self.base / f"state/exports/{number}.conf").exists()
+                    and f" {path}\n" in record.read_text()
+                )
+                for path in {path for _, path, _ in self.wanted(plan)}
+            }
+            for path, number in by_path.items():
+                for ip, node in nodes.items():
+                    found = (await getProcessOutput("nsenter", node.command(
+                        "nfs-ls", f"nfs://192.168.1.1{EXPORTS}/{number}?version=4"
+                    )[1:], errortoo=True)).decode()
+                    expected = (ip, path, False) in self.wanted(plan)
+                    self.assertEqual(f"of-{path.name}" in found, expected, (choices, ip, found))
+        # An export keeps the number that handles carry as long as somebody reads it.
+        self.assertEqual(numbers[0], numbers[1])
+        self.assertLess(numbers[2], numbers[1])
+        self.assertEqual(numbers[3], numbers[1])
 
     async def test_it_hangs(self) -> None:
         """A ganesha that does not answer is started again, and then has what is wanted."""
@@ -301,11 +341,13 @@ class GaneshaTests(ExporterContract, TestCase):
         """It concerns one node; that node alone is told, and the next try may succeed."""
         exporter = self.make()
         plan = self.plan([0, 1, 1])
+        await exporter.apply(self.plan([2, 1]))
         shutil.rmtree(self.images[0].path)
         failures = await exporter.apply(plan)
         self.assertEqual(list(failures), [plan.nodes[0].mac])
         self.assertIsNone(self.reached("n10/fs"))
-        self.assertEqual(self.reached("n11/fs"), self.images[1].path)
+        for name in ("n11", "n12"):
+            self.assertEqual(self.reached(f"{name}/fs"), self.images[1].path)
         self.flushLoggedErrors()
         self.images[0].path.mkdir()
         self.assertEqual(await exporter.apply(plan), {})

@@ -126,7 +126,7 @@ def _exports(records: Path, links: Path, state: Path, nodes: list[Node]) -> list
     keys = {path.stem: path.read_text().splitlines()[0][2:] for path in records.glob("*.conf")}
     wanted, found = set(), []
     for node in nodes:
-        pairs = {"fs": f"ro {node.ip} {state}/images/{node.image}/fs"}
+        pairs = {"fs": f"ro {node.ip.rpartition('.')[0]} {state}/images/{node.image}/fs"}
         if node.persist:
             pairs["persist"] = f"rw {node.ip} {state}/nodes/{node.mac}/persist_dirs/{node.owner}"
         wanted |= set(pairs.values())

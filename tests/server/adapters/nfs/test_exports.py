@@ -7,7 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
-from ipaddress import IPv4Network
+from ipaddress import IPv4Network, collapse_addresses
 from pathlib import Path
 
 from hypothesis import given
@@ -17,6 +17,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from walt.common.errors import CommandFailed
 from walt.server.adapters.nfs import ganesha_config
+from walt.server.adapters.nfs.blocks import block_of, networks_of
 from walt.server.adapters.nfs.choice import usable
 from walt.server.adapters.nfs.exports import (
     EXPORTS,
@@ -74,8 +75,8 @@ class ExportsTests(SynchronousTestCase):
         self.assertTrue(target.startswith("../../exports/"))
         return self.blocks(plan)[f"{EXPORTS}/{target.rpartition('/')[2]}"]
 
-    def test_each_node_has_its_own_exports(self) -> None:
-        """The image read-only and /persist read-write, for the node's address alone."""
+    def test_each_node_reaches_its_own(self) -> None:
+        """The image read-only and /persist read-write, for addresses that may read it alone."""
         plan = ExportPlan(NET, (IMAGE,), (NODE,))
         for alias in ("192.168.1.10", "52:54:00:00:00:01", "n1"):
             for what in ("fs", "persist"):
@@ -83,7 +84,7 @@ class ExportsTests(SynchronousTestCase):
                 assert block is not None
                 writable = what == "persist"
                 self.assertEqual(block["Access_Type"], "RW" if writable else "RO")
-                self.assertEqual(block["Clients"], "192.168.1.10")
+                self.assertEqual(block["Clients"], NODE.ip if writable else f"{NODE.ip}/32")
                 self.assertEqual(block["Path"], f'"{NODE.persist if writable else IMAGE.path}"')
         self.assertEqual(len(self.blocks(plan)), 2)
 
@@ -109,7 +110,29 @@ class ExportsTests(SynchronousTestCase):
         both = replace(IMAGE, readers=("192.168.1.10", "192.168.1.11"))
         alone = self.blocks(ExportPlan(NET, (IMAGE,), (NODE,)))
         more = self.blocks(ExportPlan(NET, (both,), (NODE, other)))
-        self.assertEqual({path: more[path] for path in alone}, alone)
+        for path, block in alone.items():
+            image = block["Access_Type"] == "RO"
+            clients = "192.168.1.10/31" if image else NODE.ip
+            self.assertEqual(more[path], {**block, "Clients": clients})
+
+    def test_readers_of_an_image_share_exports(self) -> None:
+        """One for each block of 256 addresses that some of them are in."""
+        readers = ("192.168.1.10", "192.168.1.11", "192.168.1.13", "192.168.2.255")
+        nodes = tuple(
+            NodeExport(f"52:54:00:00:00:{number:02x}", ip, f"n{number}", IMAGE.image_id, None)
+            for number, ip in enumerate((*readers, "192.168.1.12"))
+        )
+        plan = ExportPlan(NET, (replace(IMAGE, readers=readers),), nodes)
+        found = [self.reached(plan, f"n{number}/fs") for number in range(5)]
+        self.assertEqual([block and block["Clients"] for block in found], [
+            *["192.168.1.10/31, 192.168.1.13/32"] * 3, "192.168.2.255/32", None,
+        ])
+        self.assertEqual(len({block["Filesystem_Id"] for block in found if block}), 1)
+        shared, _ = sorted(exports_of(plan).by_key.values(), key=lambda export: export.scope)
+        self.assertEqual(
+            [shared.serves(ip) for ip in (*readers, "192.168.1.12")],
+            [True, True, True, False, False],
+        )
 
     def test_another_image(self) -> None:
         """A node with another image finds another export; the former stays as it is."""
@@ -152,6 +175,23 @@ class ExportsTests(SynchronousTestCase):
         self.assertIsNone(ganesha_config.recorded_key([]))
 
 
+def address(number: int) -> str:
+    """Return one of some addresses, those of three blocks by turns."""
+    return f"192.168.{1 + number % 3}.{number}"
+
+
+class BlockTests(SynchronousTestCase):
+    @given(st.sets(st.integers(0, 255)))
+    def test_as_the_library_has_it(self, last: set[int]) -> None:
+        """Networks of a block are what `ipaddress` makes of its addresses."""
+        addresses = [f"10.1.2.{number}" for number in last]
+        self.assertEqual(
+            networks_of("10.1.2", addresses),
+            [str(network) for network in collapse_addresses(map(IPv4Network, addresses))],
+        )
+        self.assertEqual({block_of(ip) for ip in addresses} - {"10.1.2"}, set())
+
+
 class FollowedTests(SynchronousTestCase):
     """What is kept and changed is what a derivation from nothing gives."""
 
@@ -162,13 +202,15 @@ class FollowedTests(SynchronousTestCase):
             st.booleans(),
         )),
         st.dictionaries(
-            st.sampled_from(["ab" * 32, "cd" * 32]), st.sets(st.integers(1, 8)),
+            st.sampled_from(["ab" * 32, "cd" * 32]),
+            st.tuples(st.sets(st.integers(1, 8)), st.booleans()),
         ),
         st.sets(st.integers(1, 4)),
     ), max_size=8))
     def test_after_any_plans(
         self, steps: list[tuple[
-            dict[int, tuple[str | None, str | None, bool]], dict[str, set[int]], set[int],
+            dict[int, tuple[str | None, str | None, bool]], dict[str, tuple[set[int], bool]],
+            set[int],
         ]],
     ) -> None:
         """Exports, links and numbers; some exports are refused for a while."""
@@ -177,12 +219,12 @@ class FollowedTests(SynchronousTestCase):
             tree = LinkTree(Path(place))
             for found, images, refused in steps:
                 plan = ExportPlan(NET, tuple(
-                    ImageExport(image, Path("/s") / image, tuple(
-                        f"192.168.1.{one}" for one in sorted(readers)
-                    )) for image, readers in sorted(images.items())
+                    ImageExport(image, Path("/t" if elsewhere else "/s") / image, tuple(
+                        sorted(address(reader) for reader in readers)
+                    )) for image, (readers, elsewhere) in sorted(images.items())
                 ), tuple(
                     NodeExport(
-                        f"52:54:00:00:00:0{number}", f"192.168.1.{number + 4 * moved}",
+                        f"52:54:00:00:00:0{number}", address(number + 4 * moved),
                         f"n{number}", image, Path(f"/s/{number}/{owner}") if owner else None,
                     ) for number, (image, owner, moved) in sorted(found.items())
                 ))

@@ -1,10 +1,12 @@
 """What ganesha exports, as values: exports, their numbers, the links that lead to them.
 
 Nodes ask for paths of their own (`/var/lib/walt/nodes/<node>/fs`, `…/persist`: spec
-node-protocols §4.5). What they find there are links, in a tree that is exported too; each
-leads to an export for that node alone. An export is never changed, only added and removed:
-a node that was given another image follows its link to the new export at its next boot,
-and its present system keeps the handles of the former one.
+node-protocols §4.5). What they find there are links, in a tree that is exported too: one leads
+to an export of the image, for those nodes of a block of addresses that may read it, another to
+an export of the node's persistent data, for that node alone. A node that was given another
+image follows its link to another export at its next boot, and its present system keeps the
+handles of the former one. Handles carry the number of their export: it is changed, never
+replaced, when other nodes of the block begin or cease to read the image.
 """
 
 from __future__ import annotations
@@ -12,9 +14,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
-from ipaddress import IPv4Network
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
+from walt.server.adapters.nfs.blocks import block_of, networks_of
 from walt.server.domain.images.exports import ExportPlan, ImageExport, NodeExport
 
 NODES = "/var/lib/walt/nodes"  # as nodes see it, whatever the state directory is
@@ -26,23 +29,41 @@ FIRST_ID, LAST_ID = 2, 65535  # a 16-bit number (ganesha-export-config(8))
 
 @dataclass(frozen=True, slots=True)
 class Export:
-    """A tree, `path`, for the clients that `clients` tells (an address, or a network).
+    """A tree, `path`, for the clients that `clients` tells: addresses or networks, by commas.
 
-    `key` tells it from every other one.
+    `scope` is what they are all of: a block, a node. `key` tells the export from every other one,
+    whoever its clients are.
     """
 
     path: Path
+    scope: str
     clients: str
     writable: bool
     fsid: str
     key: str = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "key", _key(self.writable, self.clients, self.path))
+        object.__setattr__(self, "key", _key(self.writable, self.scope, self.path))
+
+    def serves(self, ip: str) -> bool:
+        """Return whether an address is a client's."""
+        return any(
+            IPv4Address(ip) in IPv4Network(network) for network in self.clients.split(", ")
+        )
 
 
-def _key(writable: bool, clients: str, path: Path) -> str:
-    return f"{'rw' if writable else 'ro'} {clients} {path}"
+def _key(writable: bool, scope: str, path: Path) -> str:
+    return f"{'rw' if writable else 'ro'} {scope} {path}"
+
+
+def _image_export(image: ImageExport, block: str, readers: Iterable[str]) -> Export:
+    clients = ", ".join(networks_of(block, readers))
+    return Export(image.path, block, clients, False, _filesystem_id(image.image_id))
+
+
+def _persist_export(node: NodeExport, persist: Path) -> Export:
+    fsid = _filesystem_id(f"{node.mac} {persist.name}")
+    return Export(persist, node.ip, node.ip, True, fsid)
 
 
 @dataclass(frozen=True)
@@ -53,10 +74,6 @@ class Exports:
     images: Mapping[str, str]
     persist: Mapping[str, str]
 
-    def node_keys(self) -> Mapping[str, str]:
-        """Return the node that each export is for."""
-        return {key: mac for links in (self.images, self.persist) for mac, key in links.items()}
-
 
 class Followed:
     """The exports of the latest plan, changed by what changed since the one before."""
@@ -66,6 +83,7 @@ class Followed:
         self._images: dict[str, str] = {}
         self._persist: dict[str, str] = {}
         self._trees: dict[str, ImageExport] = {}  # of images, by id
+        self._readers: dict[tuple[str, str], set[str]] = {}  # by id of an image and block
         self._nodes: dict[str, NodeExport] = {}
         self._at: dict[str, str] = {}  # MACs of nodes by address
         self.touched: set[str] = set()  # MACs of nodes that may find something else
@@ -99,7 +117,7 @@ class Followed:
             yield
         trees = {image.image_id: image for image in plan.images}
         for image_id in self._trees.keys() | trees.keys():
-            yield from self._readers(self._trees.get(image_id), trees.get(image_id))
+            yield from self._read(image_id, self._trees.get(image_id), trees.get(image_id))
         self._trees = trees
         for mac in self.touched:
             self._set_image(mac)
@@ -116,43 +134,49 @@ class Followed:
         self.touched.add(node.mac)
         self._at[node.ip] = node.mac
         if node.persist is not None:
-            fsid = _filesystem_id(f"{node.mac} {node.persist.name}")
-            export = Export(node.persist, node.ip, True, fsid)
+            export = _persist_export(node, node.persist)
             self._persist[node.mac] = export.key
             self.by_key[export.key] = export
 
-    def _readers(self, old: ImageExport | None, new: ImageExport | None) -> Iterator[None]:
+    def _read(
+        self, image_id: str, old: ImageExport | None, new: ImageExport | None
+    ) -> Iterator[None]:
+        """Take who reads an image."""
         if old is new:
             return
         before = frozenset() if old is None else frozenset(old.readers)
         after = frozenset() if new is None else frozenset(new.readers)
-        kept = before & after if old is not None and new is not None and old.path == new.path \
-            else frozenset[str]()
-        if old is not None:
-            for ip in before - kept:
-                del self.by_key[_key(False, ip, old.path)]
-                self._touch(ip)
-                yield
-        if new is not None:
-            fsid = _filesystem_id(new.image_id)
-            for ip in after - kept:
-                export = Export(new.path, ip, False, fsid)
+        moved = old is not None and new is not None and old.path != new.path
+        changed = set()
+        for ip in before | after if moved else before ^ after:
+            changed.add(block := block_of(ip))
+            readers = self._readers.setdefault((image_id, block), set())
+            if ip in after:
+                readers.add(ip)
+            else:
+                readers.discard(ip)
+            if ip in self._at:
+                self.touched.add(self._at[ip])
+            yield
+        for block in changed:
+            if old is not None:
+                self.by_key.pop(_key(False, block, old.path), None)
+            if readers := self._readers[image_id, block]:
+                assert new is not None
+                export = _image_export(new, block, readers)
                 self.by_key[export.key] = export
-                self._touch(ip)
-                yield
-
-    def _touch(self, ip: str) -> None:
-        if ip in self._at:
-            self.touched.add(self._at[ip])
+            else:
+                del self._readers[image_id, block]
+            yield
 
     def _set_image(self, mac: str) -> None:
         self._images.pop(mac, None)
         node = self._nodes.get(mac)
-        tree = None if node is None else self._trees.get(node.image_id or "")
-        if node is not None and tree is not None:
-            export = self.by_key.get(_key(False, node.ip, tree.path))
-            if export is not None:
-                self._images[mac] = export.key
+        if node is None or node.image_id is None:
+            return
+        block = block_of(node.ip)
+        if node.ip in self._readers.get((node.image_id, block), ()):
+            self._images[mac] = _key(False, block, self._trees[node.image_id].path)
 
 
 def exports_of(plan: ExportPlan) -> Exports:
@@ -160,20 +184,18 @@ def exports_of(plan: ExportPlan) -> Exports:
     by_key: dict[str, Export] = {}
     by_reader: dict[tuple[str, str], str] = {}
     for image in plan.images:
-        fsid = _filesystem_id(image.image_id)
-        for ip in image.readers:
-            export = Export(image.path, ip, False, fsid)
+        for block in {block_of(ip) for ip in image.readers}:
+            readers = [ip for ip in image.readers if block_of(ip) == block]
+            export = _image_export(image, block, readers)
             by_key[export.key] = export
-            by_reader[image.image_id, ip] = export.key
+            by_reader.update(((image.image_id, ip), export.key) for ip in readers)
     images: dict[str, str] = {}
     persist: dict[str, str] = {}
     for node in plan.nodes:
         if node.image_id is not None and (node.image_id, node.ip) in by_reader:
             images[node.mac] = by_reader[node.image_id, node.ip]
         if node.persist is not None:
-            export = Export(
-                node.persist, node.ip, True, _filesystem_id(f"{node.mac} {node.persist.name}")
-            )
+            export = _persist_export(node, node.persist)
             by_key[export.key] = export
             persist[node.mac] = export.key
     return Exports(by_key, images, persist)
@@ -321,4 +343,4 @@ def _filesystem_id(seed: str) -> str:
 
 def links_export(directory: Path, subnet: IPv4Network) -> Export:
     """Return the export of the tree of links, for all nodes."""
-    return Export(directory, str(subnet), False, _filesystem_id("links"))
+    return Export(directory, str(subnet), str(subnet), False, _filesystem_id("links"))

@@ -1,7 +1,7 @@
 """NFSv4 by nfs-ganesha, a child of the server, for kernels without an NFS server.
 
-Exports change one by one, by ganesha's D-Bus interface; what it holds is asked and
-compared. A ganesha that does not do what it is told within its time is started again:
+Exports change one by one, by ganesha's D-Bus interface; what it has after a start is asked
+and compared. A ganesha that does not do what it is told within its time is started again:
 nodes wait for it.
 """
 
@@ -26,6 +26,7 @@ from walt.server.adapters.nfs import ganesha_config as config
 from walt.server.adapters.nfs.exports import (
     LINKS_ID,
     NODES,
+    Export,
     ExportNumbers,
     Followed,
     Links,
@@ -53,7 +54,7 @@ STOPPED = "the server stops"
 TRIES = 3  # starts before the nodes concerned are given up, until the next update
 AT_ONCE = 16  # small files written in one turn of the reactor
 LINKS_AT_ONCE = 32  # links made or read in one turn
-MANY = 256  # exports and links derived in one turn, exports added with one order
+MANY = 256  # exports and links derived in one turn, exports given with one order
 
 
 @implementer(INfsExporter)
@@ -91,11 +92,11 @@ class GaneshaExporter(Service):
         self._numbers: ExportNumbers | None = None
         self._plan: ExportPlan | None = None
         self._exports = Followed()
-        self._wanted: dict[int, str] = {}  # keys of exports by number
+        self._wanted: dict[int, Export] = {}
         self._names = Links()
         self._unlinked: set[str] | None = None  # MACs whose links may be others; None: all
-        self._written: set[int] | None = None  # in the configuration of its next start
-        self._held: set[int] = set()  # numbers of what ganesha exports
+        self._written: dict[int, Export] | None = None  # in the configuration of its next start
+        self._held: dict[int, Export] = {}  # what ganesha exports
         self._recorded: set[int] = set()  # numbers that have a file
         self._lock = DeferredLock()
         self._working: Deferred[Mapping[str, str]] | None = None
@@ -189,7 +190,14 @@ class GaneshaExporter(Service):
         return await self._follow()
 
     def _in_force(self) -> bool:
-        return self._asked and self._held == self._wanted.keys()
+        return self._asked and not self._lacking() and self._held.keys() == self._wanted.keys()
+
+    def _lacking(self) -> list[int]:
+        """Return the numbers of what ganesha does not export, or not as it is wanted."""
+        held = self._held
+        return sorted(
+            number for number, export in self._wanted.items() if held.get(number) is not export
+        )
 
     async def _prepare(self) -> None:
         """Find out what a former server left, and which ganesha this is."""
@@ -222,13 +230,14 @@ class GaneshaExporter(Service):
         await worked_off(self._reactor, self._numbers.change(gone, added, self._held), MANY)
         for number in gone.values():
             self._wanted.pop(number, None)
-        # Those of a former server have numbers, and are not wanted yet.
-        new = [*(exports.keys() - self._wanted.values())]
+        new = [
+            (number, export) for key, export in exports.items()
+            if self._wanted.get(number := numbers[key]) is not export
+        ]
         async for some in slices(self._reactor, new, AT_ONCE):
-            for key in some:
-                number = numbers[key]
-                write_if_changed(self._record(number), config.record(number, exports[key]), 0o600)
-                self._wanted[number] = key
+            for number, export in some:
+                write_if_changed(self._record(number), config.record(number, export), 0o600)
+                self._wanted[number] = export
                 self._recorded.add(number)
         self._plan = plan
 
@@ -263,41 +272,52 @@ class GaneshaExporter(Service):
                 await self.child.restart()
             else:
                 return self._by_node(failures)
-        lacking = {key for number, key in self._wanted.items() if number not in self._held}
-        return self._by_node(dict.fromkeys(lacking, reason))
+        return self._by_node(dict.fromkeys(self._lacking(), reason))
 
-    def _by_node(self, failures: Mapping[str, str]) -> dict[str, str]:
-        nodes = self._exports.exports.node_keys() if failures else {}
-        return {nodes[key]: reason for key, reason in failures.items() if key in nodes}
+    def _by_node(self, failures: Mapping[int, str]) -> dict[str, str]:
+        """Return why nodes cannot mount what is theirs, by MAC: exports failed, by number."""
+        if not failures or self._numbers is None:
+            return {}
+        found = {}
+        exports, numbers = self._exports.exports, self._numbers.present
+        for mac, key in (*exports.images.items(), *exports.persist.items()):
+            number, node = numbers[key], self._exports.node(mac)
+            held = self._held.get(number)
+            if number in failures and node is not None and not (held and held.serves(node.ip)):
+                found[mac] = failures[number]
+        return found
 
-    async def _change(self) -> dict[str, str]:
-        """Add, link, remove; return the exports (keys) that are refused."""
+    async def _change(self) -> dict[int, str]:
+        """Export, link, remove; return why exports are refused, by number."""
         if not self._asked:
-            self._held = await self.orders.exported()
+            exported = await self.orders.exported()
+            self._held = {
+                number: export for number, export in self._held.items() if number in exported
+            }
             self._asked, self._unlinked = True, None
         failures = {}
-        lacking = sorted(self._wanted.keys() - self._held)
-        trees = {self._exports.by_key[self._wanted[number]].path for number in lacking}
+        lacking = self._lacking()
+        trees = {self._wanted[number].path for number in lacking}
         await worked_off(self._reactor, map(self._check_view, trees), AT_ONCE)
         if len(lacking) > 1:
-            await self._add_many(lacking)
+            await self._export_many(lacking)
         # What was not taken with others is told why.
-        for number in sorted(self._wanted.keys() - self._held):
-            key = self._wanted[number]
+        for number in self._lacking():
+            wanted = self._wanted[number]
             try:
-                await self.orders.add(self._record(number), f"EXPORT(Export_Id={number})")
+                await self.orders.export(self._record(number))
             except CommandFailed as error:
-                failures[key] = str(error).splitlines()[0]
-                _log.error("NFS export of {key}: {error}", key=key, error=str(error))
+                failures[number] = str(error).splitlines()[0]
+                _log.error("NFS export of {key}: {error}", key=wanted.key, error=str(error))
             else:
-                self._held.add(number)
+                self._held[number] = wanted
         await self._set_links()
-        for number in sorted(self._held - self._wanted.keys()):
+        for number in sorted(self._held.keys() - self._wanted.keys()):
             try:
                 await self.orders.remove(number)
             except CommandFailed as error:
                 _log.warn("NFS export {number}: {error}", number=number, error=str(error))
-            self._held.discard(number)
+            del self._held[number]
         await self._pause()
         left = sorted(self._recorded - self._wanted.keys())
         async for some in slices(self._reactor, left, AT_ONCE):
@@ -306,31 +326,18 @@ class GaneshaExporter(Service):
                 self._recorded.discard(number)
         return failures
 
-    async def _add_many(self, numbers: Sequence[int]) -> None:
-        """Add exports, some hundreds with one order: that takes longer than one of them.
+    async def _export_many(self, numbers: Sequence[int]) -> None:
+        """Give some hundreds of exports with one order: one takes much longer than they do.
 
-        It answers how many it has taken. If that is not all it is asked what it exports, which
-        takes long where it exports thousands.
+        It answers how many it has taken. If that is not all, each is given again by itself.
         """
-        sure = True
         for start in range(0, len(numbers), MANY):
-            some = numbers[start:start + MANY]
-            texts = [
-                config.export(number, self._exports.by_key[self._wanted[number]])
-                for number in some
-            ]
+            some = {number: self._wanted[number] for number in numbers[start:start + MANY]}
+            texts = [config.export(number, export) for number, export in some.items()]
             write_if_changed(self._several, "".join(texts), 0o600)
-            try:
-                answer = await self.orders.add(self._several, config.ALL)
-            except CommandFailed:
-                sure = False
-                continue
-            if answer == (config.taken(len(some)),):
-                self._held.update(some)
-            else:
-                sure = False
-        if not sure:
-            self._held = await self.orders.exported()
+            with contextlib.suppress(CommandFailed):
+                if await self.orders.export(self._several) == (config.taken(len(some)),):
+                    self._held.update(some)
 
     def _check_view(self, path: Path) -> None:
         """Raise Unavailable when the daemon does not see what the server has mounted at a path.
@@ -390,12 +397,12 @@ class GaneshaExporter(Service):
         if self._written is not None:
             self._held, self._written = self._written, None
             return
-        self._held = set()
+        self._held = {}
         write_if_changed(self._config, "".join(self._texts(self._held)), 0o600)
 
     async def _write_config(self) -> None:
         """Write that before it starts: thousands of exports take more than a turn."""
-        held: set[int] = set()
+        held: dict[int, Export] = {}
         texts: list[str] = []
         await worked_off(self._reactor, map(texts.append, self._texts(held)), MANY)
         await self._pause()
@@ -403,12 +410,12 @@ class GaneshaExporter(Service):
         self._written = held
         await self._pause()
 
-    def _texts(self, held: set[int]) -> Iterator[str]:
-        """Yield the texts of its configuration; `held` gets the numbers of the exports in it."""
+    def _texts(self, held: dict[int, Export]) -> Iterator[str]:
+        """Yield the texts of its configuration; `held` gets the exports in it."""
         yield config.core(self._address, self._recovery, self._version)
         yield config.export(LINKS_ID, self._links_export, NODES)
-        for number, export in config.present(self._exports.by_key, self._wanted):
-            held.add(number)
+        for number, export in config.present(self._wanted):
+            held[number] = export
             yield config.export(number, export)
 
     def _on_up(self) -> None:

@@ -17,11 +17,11 @@ ALL = "EXPORT(Protocols=4)"  # an expression that all exports of a file match
 
 
 def taken(count: int) -> str:
-    """Return the answer to AddExport when so many exports were taken, and none was not.
+    """Return the answer to UpdateExport when so many exports were taken, and none was not.
 
     It is in ganesha's sources, src/support/export_mgr.c.
     """
-    return f"{count} exports added"
+    return f"{count} exports updated"
 
 
 def major_version(text: str) -> int:
@@ -102,15 +102,12 @@ def export(number: int, exported: Export, pseudo: str | None = None) -> str:
 
 
 def present(
-    exports: Mapping[str, Export], numbers: Mapping[int, str]
+    exports: Mapping[int, Export]
 ) -> Iterator[tuple[int, Export]]:
-    """Yield the exports whose trees are there: one that is not would keep all others back.
-
-    `numbers` are those of the exports, which are by key.
+    """Yield those exports, by number, whose trees are there: one that is not keeps all others back.
     """
-    there: dict[Path, bool] = {}  # nodes share the trees of images
-    for number, key in numbers.items():
-        exported = exports[key]
+    there: dict[Path, bool] = {}  # blocks share the trees of images
+    for number, exported in exports.items():
         if exported.path not in there:
             there[exported.path] = os.path.isdir(exported.path)
         if there[exported.path]:

@@ -17,6 +17,7 @@ from twisted.logger import Logger
 from walt.common.errors import Unavailable
 from walt.server.adapters.nfs.bus import BusConnection
 from walt.server.adapters.nfs.exports import LINKS_ID
+from walt.server.adapters.nfs.ganesha_config import ALL
 from walt.server.runtime.dbus import Gone
 from walt.server.runtime.reactors import IReactor
 from walt.server.runtime.waiting import Waiters
@@ -124,9 +125,9 @@ class Orders:
         shown = (await self.give("ShowExports"))[1]
         return {int(export[0]) for export in shown} - {0, LINKS_ID}
 
-    async def add(self, path: Path, choice: str) -> tuple[Any, ...]:
-        """Have it export what an expression chooses of a file; return what it says of it."""
-        return await self.give("AddExport", "ss", (str(path), choice))
+    async def export(self, path: Path) -> tuple[Any, ...]:
+        """Have it export what a file tells, new or not; return what it says of it."""
+        return await self.give("UpdateExport", "ss", (str(path), ALL))
 
     async def remove(self, number: int) -> None:
         """Have it not export something any more."""
