@@ -352,7 +352,7 @@ def described(answering: Callable[..., None]) -> Callable[..., None]:
             if getattr(kind, "shape", None) is None or (value is None and kind.optional):
                 continue
             if isinstance(value, Written):
-                value = json.loads(value.data)
+                value = json.loads(b"".join(value.parts))
             wrong = list(kind.shape.errors(value))
             if wrong:
                 raise AssertionError(f"{command.__name__} answers {wrong[:5]}: see walt.rpc.rows")

@@ -73,7 +73,7 @@ SPOKEN = {"print", "input", "stdin", "stdout", "stderr"}  # names that operation
 # Where a library of others may be imported: beside Twisted and zope, each has its adapter.
 ADAPTERS: dict[str, tuple[str, ...]] = {
     "twisted": ("walt.rpc", "walt.server"),
-    "zope": ("walt.server",),
+    "zope": ("walt.rpc", "walt.server"),
     "cryptography": ("walt.client.enrolment", "walt.server.adapters.tls"),
     "dockerfile": ("walt.server.adapters.podman.recipes",),
     "jeepney": (

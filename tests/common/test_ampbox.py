@@ -53,6 +53,14 @@ class CodecTests(SynchronousTestCase):
             self.assertEqual(ampbox.join_value(b"value", box), value)
             self.assertEqual(box, {b"other": b"x"})
 
+    @given(st.lists(st.tuples(st.binary(max_size=9), st.sampled_from([1, 20_000])), max_size=5))
+    def test_values_in_parts(self, parts: list[tuple[bytes, int]]) -> None:
+        """A value that is sent as a list of parts is the same to who receives it."""
+        value = [part * times for part, times in parts]
+        [box] = decoded(ampbox.encode({b"value": value, b"other": b"x"}))
+        self.assertEqual(ampbox.join_value(b"value", box), b"".join(value))
+        self.assertEqual(box, {b"other": b"x"})
+
     def test_absent_value(self) -> None:
         """Joining what is not there gives None and changes nothing."""
         box = {b"other": b"x"}
@@ -63,5 +71,6 @@ class CodecTests(SynchronousTestCase):
         """Keys above 255 bytes, empty keys and values above the whole limit are refused."""
         self.assertRaises(ampbox.BadBox, ampbox.encode, {b"k" * 256: b""})
         self.assertRaises(ampbox.BadBox, ampbox.encode, {b"": b""})
-        self.assertRaises(ampbox.BadBox, ampbox.encode, {b"k": bytes(11)}, 10)
+        for value in (bytes(11), [bytes(5), bytes(6)]):
+            self.assertRaises(ampbox.BadBox, ampbox.encode, {b"k": value}, 10)
         self.assertRaises(ampbox.BadBox, decoded, b"\x01\x00")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -64,6 +65,9 @@ class AmpClient(Protocol):
             one.errback(Refused("the server closed the connection"))
 
 
+_ETHERNET = re.compile(r"hardware ethernet ([0-9a-f:]{17})")
+
+
 class _Readiness(DatagramProtocol):
     def __init__(self) -> None:
         self.messages: list[tuple[float, str]] = []
@@ -81,6 +85,7 @@ class Load:
         self.database = Database(
             self.reactor, f"host={platform.runtime}/postgres dbname=walt user=root", size=1
         )
+        self._hosts: tuple[tuple[int, int], set[str]] = (0, 0), set()
 
     async def connect(self) -> AmpClient:
         """Return a connection to the RPC socket."""
@@ -126,15 +131,19 @@ class Load:
         return int(rows[0][0])
 
     def hosts(self) -> set[str]:
-        """Return the MACs of the host declarations of dhcpd.conf."""
+        """Return the MACs of the host declarations of dhcpd.conf.
+
+        The file is read when it is another one: who waits for it takes no time from the server.
+        """
         try:
-            text = (self.platform.state / "services/dhcpd/dhcpd.conf").read_text()
+            with (self.platform.state / "services/dhcpd/dhcpd.conf").open() as file:
+                about = os.fstat(file.fileno())
+                version = about.st_ino, about.st_mtime_ns
+                if version != self._hosts[0]:
+                    self._hosts = version, set(_ETHERNET.findall(file.read()))
         except FileNotFoundError:
             return set()
-        return {
-            line.split("hardware ethernet", 1)[1].strip(" ;").split(";")[0]
-            for line in text.splitlines() if "hardware ethernet" in line
-        }
+        return self._hosts[1]
 
     async def started(self, limit: float = 60.0) -> float:
         """Start the server; return the seconds until it said READY=1."""

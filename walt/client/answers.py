@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from walt.client.errors import Failure
+from walt.common.ampbox import join_value
 
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
 if TYPE_CHECKING:
@@ -17,7 +18,26 @@ NUMBER = (int, float)
 
 
 class Answer(dict):
-    """What a call returned: texts by name. A name that is missing is the server's fault."""
+    """What a call returned: texts by name. A name that is missing is the server's fault.
+
+    Long values come in pieces, which are joined when somebody wants the whole.
+    """
+
+    def __getitem__(self, name: bytes) -> bytes:
+        if name + b"+1" in self:
+            self[name] = join_value(name, self)
+        return dict.__getitem__(self, name)
+
+    def text(self, name: bytes) -> str:
+        """Return a value as text, an empty one if there is none."""
+        return self[name].decode(errors="replace") if name in self else ""
+
+    def pieces(self, name: bytes) -> list[bytes]:
+        """Return the pieces of a value, in their order."""
+        found = [dict.__getitem__(self, name)]
+        while (piece := dict.get(self, b"%s+%d" % (name, len(found)))) is not None:
+            found.append(piece)
+        return found
 
     def __missing__(self, name: bytes) -> bytes:
         raise senseless(f"it lacks {name.decode(errors='replace')}")

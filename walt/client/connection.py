@@ -102,7 +102,7 @@ class Connection:
                 if b"_command" in answer:
                     _called_back(answer, busy)
                 elif answer.get(b"_answer") == ask:
-                    return Answer(answer)
+                    return answer
                 elif answer.get(b"_error") == ask:
                     raise _error(answer)
         finally:
@@ -154,7 +154,7 @@ class Connection:
             self._socket.setblocking(True)
         return not data
 
-    def _next_box(self, busy: Busy | None) -> ampbox.Box:
+    def _next_box(self, busy: Busy | None) -> Answer:
         while not self._boxes:
             if busy is not None:
                 busy.wait(self._socket)
@@ -165,17 +165,13 @@ class Connection:
                 raise broken(error) from None
             if not data:
                 raise broken("it closed the connection")
-        box = self._boxes.pop(0)
-        for key in [key for key in box if key + b"+1" in box]:
-            box[key] = ampbox.join_value(key, box)
-        return box
+        return Answer(self._boxes.pop(0))
 
 
-def _called_back(box: ampbox.Box, busy: Busy | None) -> None:
+def _called_back(box: Answer, busy: Busy | None) -> None:
     command = box[b"_command"]
     if busy is not None and command not in (b"set_busy_label", b"progress.show"):
         busy.erase()
-    box = Answer(box)
     if command == b"stdout.write":
         sys.stdout.write(box[b"text"].decode(errors="replace"))
         sys.stdout.flush()
@@ -198,9 +194,8 @@ def _progress(text: str, busy: Busy | None) -> None:
         sys.stderr.flush()
 
 
-def _error(box: ampbox.Box) -> Refused:
-    text = box.get(b"_error_description", b"").decode(errors="replace")
-    code = box.get(b"_error_code", b"").decode(errors="replace")
+def _error(box: Answer) -> Refused:
+    text, code = box.text(b"_error_description"), box.text(b"_error_code")
     if code in ("INTERNAL", "UNKNOWN"):
         text = f"unexpected server-side issue: {text}"
     elif code == "UNHANDLED":

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from walt.client.answers import Answer
 
 _PRINTABLE = bytes((10, *range(32, 127)))
-_SLICE = 1 << 16  # bytes; large blocks of memory are slow to get, and given back at once
+_ENDS = 4  # pieces at the beginning and at the end of a value that are looked at
 
 
 def print_json(value: object) -> None:
@@ -26,18 +26,19 @@ def print_written(answer: Answer, name: str, last: str) -> None:
     Servers write it in this form, with that member, a number, at its end: 10,000 rows are
     printed as they are, if they cannot be anything but such a text.
     """
-    written = answer[name.encode()]
-    slices = range(0, len(written), _SLICE)
-    plain = not any(written[at:at + _SLICE].translate(None, _PRINTABLE) for at in slices)
+    # One large block of memory is slow to get, and given back at once.
+    pieces = answer.pieces(name.encode())
+    head, tail = b"".join(pieces[:_ENDS]), b"".join(pieces[-_ENDS:])
+    plain = not any(piece.translate(None, _PRINTABLE) for piece in pieces)
     member = b',\n  "%s": ' % last.encode()
-    end = written.rfind(member)
-    number, brace = written[end + len(member):-2], written[-2:]
+    end = tail.rfind(member)
+    number, brace = tail[end + len(member):-2], tail[-2:]
     if (
-        plain and end >= 0 and written.startswith(b'{\n  "') and number.isdigit()
+        plain and end >= 0 and head.startswith(b'{\n  "') and number.isdigit()
         and brace == b"\n}"
     ):
-        for at in range(0, end, _SLICE):
-            sys.stdout.write(written[at:min(at + _SLICE, end)].decode("ascii"))
+        for piece in (*pieces[:-_ENDS], tail[:end]):
+            sys.stdout.write(piece.decode("ascii"))
         print("\n}")
         return
     value = answer.json(name)

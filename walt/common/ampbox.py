@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-Box = dict  # of bytes to bytes
+Box = dict  # of bytes to bytes; a long value that is sent may be a list of them
 
 MAX_KEY = 0xFF
 MAX_VALUE = 0xFFFF
@@ -25,18 +25,21 @@ class BadBox(ValueError):
 
 
 def split_value(
-    name: bytes, value: bytes, limit: int = MAX_WHOLE_VALUE
+    name: bytes, value: bytes | list[bytes], limit: int = MAX_WHOLE_VALUE
 ) -> Iterator[tuple[bytes, bytes | memoryview]]:
     """Yield the pairs that carry `value`, of up to `limit` bytes, under `name`."""
-    if len(value) > limit:
-        raise BadBox("value of %d bytes is above the limit of %d" % (len(value), limit))
-    if len(value) <= MAX_VALUE:
-        yield name, value
-        return
-    whole = memoryview(value)
-    yield name, whole[:MAX_VALUE]
-    for number, start in enumerate(range(MAX_VALUE, len(value), MAX_VALUE), 1):
-        yield b"%s+%d" % (name, number), whole[start:start + MAX_VALUE]
+    parts = value if isinstance(value, list) else [value]
+    size = sum(map(len, parts))
+    if size > limit:
+        raise BadBox("value of %d bytes is above the limit of %d" % (size, limit))
+    if size == 0:
+        yield name, b""
+    number = 0
+    for part in parts:
+        whole = part if len(part) <= MAX_VALUE else memoryview(part)
+        for start in range(0, len(part), MAX_VALUE):
+            yield b"%s+%d" % (name, number) if number else name, whole[start:start + MAX_VALUE]
+            number += 1
 
 
 def join_value(name: bytes, box: Box) -> bytes | None:
@@ -56,6 +59,11 @@ def join_value(name: bytes, box: Box) -> bytes | None:
 
 def encode(box: Box, limit: int = MAX_WHOLE_VALUE) -> bytes:
     """Return the bytes of one box; long values, of up to `limit` bytes, are split."""
+    return b"".join(parts(box, limit))
+
+
+def parts(box: Box, limit: int = MAX_WHOLE_VALUE) -> list[bytes | memoryview]:
+    """Return what `encode` joins."""
     out: list[bytes | memoryview] = []
     for name, whole in box.items():
         for key, value in split_value(name, whole, limit):
@@ -63,7 +71,7 @@ def encode(box: Box, limit: int = MAX_WHOLE_VALUE) -> bytes:
                 raise BadBox("key of %d bytes" % len(key))
             out += (len(key).to_bytes(2, "big"), key, len(value).to_bytes(2, "big"), value)
     out.append(b"\0\0")
-    return b"".join(out)
+    return out
 
 
 class Decoder:

@@ -70,10 +70,10 @@ class Float(amp.Argument):
 
 
 class Written:
-    """A JSON value that is written already: `data`, in UTF-8."""
+    """A JSON value that is written already: `parts`, in UTF-8."""
 
-    def __init__(self, data: bytes) -> None:
-        self.data = data
+    def __init__(self, *parts: bytes) -> None:
+        self.parts = parts
 
 
 class Json(amp.Argument):
@@ -89,9 +89,9 @@ class Json(amp.Argument):
         except ValueError:
             raise Invalid("not valid JSON") from None
 
-    def toString(self, inObject: Any) -> bytes:
+    def toString(self, inObject: Any) -> bytes | list[bytes]:
         if isinstance(inObject, Written):
-            return inObject.data
+            return [*inObject.parts]
         return json.dumps(inObject, separators=(",", ":")).encode()
 
 

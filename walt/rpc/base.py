@@ -10,10 +10,10 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar, cast
 
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IConsumer, IReactorTime
 from twisted.logger import Logger
 from twisted.protocols import amp
 from twisted.python.failure import Failure
@@ -27,6 +27,7 @@ from walt.common.errors import (
     disk_refuses,
 )
 from walt.rpc.intake import Intake
+from walt.rpc.outbox import Outbox
 
 _log = Logger()
 
@@ -120,10 +121,15 @@ class ApiProtocol(amp.AMP):
             self.ampBoxReceived, self._may_read, self._broken, self.max_box, self._clock
         )
 
+    @functools.cached_property
+    def outbox(self) -> Outbox:
+        """What waits to be written."""
+        return Outbox(cast(IConsumer, self.transport))
+
     def sendBox(self, box: Any) -> None:
         """Write a box, long values split."""
         if self.transport is not None:
-            self.transport.write(ampbox.encode(box))
+            self.outbox.send(ampbox.parts(box))
 
     def dataReceived(self, data: bytes) -> None:
         """Serve every complete box. What is no box, or too long, ends the connection."""

@@ -25,10 +25,10 @@ class WrittenTests(SynchronousTestCase):
         work = Deferred.fromCoroutine(written(rows(), clock))
         self.assertEqual(len(made), AT_ONCE)
         clock.pump([0, 0])
-        found = json.loads(self.successResultOf(work).data)
+        found = json.loads(b"".join(self.successResultOf(work).parts))
         self.assertEqual(found, [{"n": number} for number in made])
 
     def test_none(self) -> None:
         """No row is an empty list."""
         work = Deferred.fromCoroutine(written([], Clock()))
-        self.assertEqual(self.successResultOf(work).data, b"[]")
+        self.assertEqual(self.successResultOf(work).parts, (b"[]",))

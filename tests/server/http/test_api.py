@@ -143,14 +143,16 @@ class PagesTests(TestCase):
 
     async def shown(self) -> dict[str, Any]:
         """Return the tables that the walt command gets."""
-        tables: dict[str, Any] = json.loads(await self.views.tables("alice", show_all=True))
+        tables: dict[str, Any] = json.loads(
+            b"".join(await self.views.tables("alice", show_all=True))
+        )
         self.assertEqual(tables.pop("total"), sum(map(len, tables.values())))
         return tables
 
     async def test_rows_of_the_command(self) -> None:
         """What the command prints are the same values, fewer of them."""
         whole = await self.shown()
-        listed = json.loads(await self.views.listed("alice", show_all=True))
+        listed = json.loads(b"".join(await self.views.listed("alice", show_all=True)))
         self.assertTrue(whole["own"] or whole["free"] or whole["others"])
         for kind, rows in whole.items():
             self.assertEqual(

@@ -124,7 +124,7 @@ def _written(types: Iterable[tuple[bytes, amp.Argument]], box: Any, proto: Any) 
         if raw is None:
             continue
         if isinstance(argument, Json):
-            text = raw.decode()
+            text = (b"".join(raw) if isinstance(raw, list) else raw).decode()
         else:
             value = argument.fromStringProto(raw, proto)
             text = json.dumps(b64encode(value).decode() if isinstance(value, bytes) else value)

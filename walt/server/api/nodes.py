@@ -45,13 +45,13 @@ class NodesApi(amp.CommandLocator):
     async def show(self, all: bool) -> dict[str, Any]:
         """Return the rows of `walt node show --json`, by table."""
         user = self._requester.username
-        return {"tables": Written(await self._views.tables(user, show_all=all))}
+        return {"tables": Written(*await self._views.tables(user, show_all=all))}
 
     @commands.ListNodes.responder
     async def listed(self, all: bool) -> dict[str, Any]:
         """Return what the tables of `walt node show` show."""
         user = self._requester.username
-        return {"tables": Written(await self._views.listed(user, show_all=all))}
+        return {"tables": Written(*await self._views.listed(user, show_all=all))}
 
     @commands.ExpandNodes.responder
     def expand(self, nodes: str) -> dict[str, Any]:

@@ -126,7 +126,7 @@ class RowsTests(SynchronousTestCase):
         work = Deferred.fromCoroutine(ask("alice", show_all=show_all))
         while not work.called:
             lab.clock.advance(0)
-        return json.loads(self.successResultOf(work))
+        return json.loads(b"".join(self.successResultOf(work)))
 
     @given(st.lists(
         st.tuples(st.sampled_from(STEPS), st.integers(0, 2), st.booleans(), st.booleans()),
@@ -169,7 +169,7 @@ class RowsTests(SynchronousTestCase):
             while not whole.called or not brief.called:
                 lab.clock.advance(0)
             for work in (whole, brief):
-                shown = json.loads(self.successResultOf(work))
+                shown = json.loads(b"".join(self.successResultOf(work)))
                 rows = [row for kind in ("own", "free", "others") for row in shown[kind]]
                 self.assertEqual(len(rows), shown["total"])
                 for row in rows:
@@ -198,7 +198,7 @@ class RowsTests(SynchronousTestCase):
         again = Deferred.fromCoroutine(views.listed("alice", show_all=True))
         turns.until(again)
         self.assertEqual(
-            json.loads(self.successResultOf(again)),
+            json.loads(b"".join(self.successResultOf(again))),
             self.rows(lab, lab.another(), brief=True, show_all=True),
         )
 
@@ -251,5 +251,5 @@ class RowsTests(SynchronousTestCase):
             before = len(made)
             turns.advance(1)
             self.assertLessEqual(len(made) - before, 4)
-        shown = json.loads(self.successResultOf(whole))
+        shown = json.loads(b"".join(self.successResultOf(whole)))
         self.assertEqual([row.keys() & {"config"} for row in shown["own"]], [{"config"}] * 41)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby, islice
-from json.encoder import encode_basestring_ascii
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -31,6 +29,7 @@ COLUMNS = (
     "booted", "powersave", "trouble", "reserved_by", "reserved_until",
 )
 WRITTEN_AT_ONCE = 2048  # rows that are made already, and joined in one turn
+JOINED = 64  # rows of a piece, which is some tens of KiB
 
 
 def node_type(device: Device) -> str:
@@ -83,10 +82,8 @@ class Row(NamedTuple):
     state: Known
     order: tuple[str, str]  # owner and name
     owner: str  # empty: it boots no image
-    cells: str  # what tables show, as a JSON list
-    # The whole row, in two parts: thousands have the same second one. None: nobody asked yet.
-    own: str | None
-    rest: str
+    cells: bytes  # what tables show, as a JSON list
+    whole: bytes | None  # the whole row, as a JSON object; None: nobody asked yet
 
 
 class NodeViews:
@@ -112,6 +109,7 @@ class NodeViews:
         self._progress = progress
         self._clock = clock
         self._rows: dict[str, Row] = {}  # by MAC
+        self._ordered: list[Row] | None = None  # the same by owner and name, None: others now
         self._stale: set[str] | None = None  # MACs of those to look at again; None: all
         self._marked: set[str] = set()  # MACs of rows with a state whose end nobody tells
         self._bare: set[str] = set()  # MACs of those whose rows are not whole
@@ -132,7 +130,7 @@ class NodeViews:
         macs = [node.mac for node in nodes]
         rows = await self._fresh(brief=False, only=frozenset(macs))
         found = [rows[mac] for mac in macs if mac in rows]
-        return len(found), b", ".join(await self._joined(found, ", ", brief=False))
+        return len(found), b"".join(await self._joined(found, b", ", brief=False))
 
     async def rows(self) -> Mapping[str, Row]:
         """Return the row of each node by MAC, with what tables show; as `written`.
@@ -187,7 +185,8 @@ class NodeViews:
     def _renew(self, mac: str, troubles: Mapping[str, str], *, brief: bool) -> None:
         node = self._registry.get(mac)  # a MAC of a VPN counts there
         if node is None or node.mac != mac or not node.is_node:
-            self._rows.pop(mac, None)
+            if self._rows.pop(mac, None) is not None:
+                self._ordered = None
             self._bare.discard(mac)
             self._marked.discard(mac)
             return
@@ -201,19 +200,18 @@ class NodeViews:
     def _look(self, node: Device, state: Known, *, brief: bool) -> None:
         row = self._rows.get(node.mac)
         if row is None or row.device is not node or row.state != state:
-            cells = json.dumps(cells_of(node, state))
+            cells = json.dumps(cells_of(node, state)).encode("ascii")
             owner = node.owner or ""
-            row = Row(node, state, (owner, node.name), owner, cells, None, "")
+            row = self._rows[node.mac] = Row(node, state, (owner, node.name), owner, cells, None)
+            self._ordered = None
             self._bare.add(node.mac)
-        if not brief and row.own is None:
+        if not brief and row.whole is None:
             own = json.dumps(dict(sorted(zip(COLUMNS, cells_of(node, state), strict=True))))
-            rest = json.dumps(self._rest(node, state), sort_keys=True)[1:]
-            row = row._replace(
-                own=f'{own[:-1]}, "mac": {encode_basestring_ascii(node.mac)}',
-                rest=sys.intern(rest),
-            )
+            mac, rest = json.dumps(node.mac), json.dumps(self._rest(node, state), sort_keys=True)
+            whole = f'{own[:-1]}, "mac": {mac}, {rest[1:]}'.encode("ascii")
+            self._rows[node.mac] = row._replace(whole=whole)
+            self._ordered = None
             self._bare.discard(node.mac)
-        self._rows[node.mac] = row
 
     def _state(self, node: Device, troubles: Mapping[str, str]) -> Known:
         mac = node.mac
@@ -232,16 +230,16 @@ class NodeViews:
             "config": settings_of(node, self._registry.subnet, emulated=self._emulated(node)),
         }
 
-    async def tables(self, user: str, *, show_all: bool) -> bytes:
+    async def tables(self, user: str, *, show_all: bool) -> list[bytes]:
         """Return the caller's nodes, and with `show_all` those that are free and of others.
 
-        It is JSON in ASCII: an object of three lists, `own`, `free` and `others`, and `total`, the
-        number of all nodes; sorted, a row a line. Many rows are made in several turns of the
-        reactor.
+        It is JSON in ASCII, in pieces: an object of three lists, `own`, `free` and `others`,
+        and `total`, the number of all nodes; sorted, a row a line. Many rows are made in several
+        turns of the reactor.
         """
         return await self._tables(user, show_all=show_all, brief=False)
 
-    async def listed(self, user: str, *, show_all: bool) -> bytes:
+    async def listed(self, user: str, *, show_all: bool) -> list[bytes]:
         """Return what the tables of the walt command show of the same nodes.
 
         Each row is a list, in the order of the list of names `columns`: of thousands, objects
@@ -249,7 +247,7 @@ class NodeViews:
         """
         return await self._tables(user, show_all=show_all, brief=True)
 
-    async def _tables(self, user: str, *, show_all: bool, brief: bool) -> bytes:
+    async def _tables(self, user: str, *, show_all: bool, brief: bool) -> list[bytes]:
         total, rows = len(await self._fresh(brief=brief)), self._in_order()
         if total > self._at_once:
             await self._pause()
@@ -266,29 +264,28 @@ class NodeViews:
             written += await self._listed(members, brief=brief)
             written.append(b"],\n")
         written.append(b'  "total": %d\n}' % total)
-        return b"".join(written)
+        return written
 
     def _in_order(self) -> list[Row]:
         """Return all rows by owner and name; they are kept so: what is in order is soon sorted."""
-        found = [*self._rows.values()]
-        rows = sorted(found, key=attrgetter("order"))
-        if rows != found:
-            self._rows = {row.device.mac: row for row in rows}
-        return rows
+        if self._ordered is None:
+            self._ordered = sorted(self._rows.values(), key=attrgetter("order"))
+            self._rows = {row.device.mac: row for row in self._ordered}
+        return self._ordered
 
     async def _listed(self, rows: Sequence[Row], *, brief: bool) -> list[bytes]:
         """Return what is between the brackets of a list of rows."""
-        written = await self._joined(rows, ",\n    ", brief=brief)
-        return [b"\n    ", b",\n    ".join(written), b"\n  "] if rows else []
+        written = await self._joined(rows, b",\n    ", brief=brief)
+        return [b"\n    ", *written, b"\n  "] if rows else []
 
     async def _joined(
-        self, rows: Sequence[Row], between: str, *, brief: bool
+        self, rows: Sequence[Row], between: bytes, *, brief: bool
     ) -> list[bytes]:
-        """Return rows as JSON, many of them in each piece; `between` is between those of one."""
-        return [
-            between.join(
-                map(attrgetter("cells"), some) if brief
-                else [f"{row.own}, {row.rest}" for row in some]
-            ).encode("ascii")
-            async for some in slices(self._clock, rows, WRITTEN_AT_ONCE)
-        ]
+        """Return rows as JSON, some in each piece, with `between` between any two."""
+        text = attrgetter("cells" if brief else "whole")
+        pieces = list[bytes]()
+        async for many in slices(self._clock, rows, WRITTEN_AT_ONCE):
+            for start in range(0, len(many), JOINED):
+                texts = map(text, many[start:start + JOINED])
+                pieces.append(between.join([b"", *texts] if pieces else texts))
+        return pieces
