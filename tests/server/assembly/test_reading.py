@@ -78,7 +78,7 @@ class ReadingTests(SynchronousTestCase):
 
     def test_order(self) -> None:
         """The modules of images come first; who waits for them is told."""
-        clock = Clock()
+        clock: Any = Clock()
         reading = Reading(clock)
         running = Deferred.fromCoroutine(reading.floors())
         self.assertNoResult(reading.images)

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 
-from twisted.internet.task import LoopingCall
+from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger, globalLogPublisher
 
 from walt.server.adapters.tftpd.loaders import install_loaders
@@ -138,6 +138,7 @@ class Upper:
         nodes, reactor = self.core.nodes, self.core.base.reactor
         self._undos.plan("nodes", self._stop_nodes)
         await nodes.provisioning.start()
+        await deferLater(reactor, 0)  # what looks at thousands of nodes has a turn of its own
         monitor = LoopingCall(_contained, nodes.monitor.check)
         monitor.clock = reactor
         monitor.start(MONITOR_EVERY, now=False)
@@ -147,6 +148,7 @@ class Upper:
         self._undos.plan("virtual nodes", nodes.virtual.stop_all)
         self._undos.plan("exposed ports", nodes.exposed.stop)
         await nodes.configuration.restore_exposed()
+        await deferLater(reactor, 0)
         known = {device.mac for device in self.core.base.registry.all()}
         holders = await self.core.daemons.dhcpd.lease_holders()
         async for some in slices(reactor, holders):

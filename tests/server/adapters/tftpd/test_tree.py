@@ -3,6 +3,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import shutil
 import subprocess
 import time
 from dataclasses import replace
@@ -109,6 +110,24 @@ class BootTreeStoreTests(TestCase):
         inodes = {name: os.lstat(self.root / name).st_ino for name in self.links()}
         await self.new_store().apply(self.wanted(NODE))
         self.assertEqual({name: os.lstat(self.root / name).st_ino for name in inodes}, inodes)
+
+    async def test_directories_of_persistent_data_are_there_again(self) -> None:
+        """A new server makes those that are missing."""
+        for broken in ("persist_dirs", "persist_dirs/joe"):
+            for link in (False, True):
+                await self.store.apply(self.wanted(NODE))
+                place = self.root / MAC / broken
+                place.rename(place.with_name("elsewhere"))
+                if link:
+                    place.symlink_to("elsewhere")
+                self.store = self.new_store()
+                await self.store.apply(self.wanted(NODE))
+                # Data of an owner may be elsewhere: whoever made that link knows why.
+                self.assertEqual(place.is_symlink(), link and broken.endswith("joe"))
+                self.assertTrue((self.root / MAC / "persist_dirs" / "joe").is_dir())
+                if place.is_symlink():
+                    place.unlink()
+                shutil.rmtree(place.with_name("elsewhere"), ignore_errors=True)
 
     async def test_node_forgotten_while_stopped(self) -> None:
         """What the last server remembered and nobody wants any more goes."""

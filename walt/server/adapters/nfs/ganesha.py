@@ -363,12 +363,15 @@ class GaneshaExporter(Service):
             }
         stale, self._unlinked = self._unlinked, None  # all, unless this comes to its end
         macs = self._names.macs | self._exports.macs if stale is None else stale
+        await self._pause()
         nodes = [node for mac in macs if (node := self._exports.node(mac)) is not None]
         gone = [mac for mac in macs if self._exports.node(mac) is None]
         exports = self._exports.exports
+        await self._pause()
         await worked_off(
             self._reactor, self._names.change(gone, nodes, exports, numbers), MANY
         )
+        await self._pause()
         await worked_off(self._reactor, self._links.apply(self._names.tree, stale), LINKS_AT_ONCE)
         # What is refused now may be there the next time.
         self._unlinked = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from operator import attrgetter
 from types import MappingProxyType
@@ -87,17 +87,16 @@ class PostgresDevices:
         self._database = database
         self._at_once = at_once
 
-    async def load(self) -> list[Device]:
-        """Return every device."""
+    async def load(self, take: Callable[[Sequence[Device]], object]) -> None:
+        """Give every device to `take`; see IDeviceStore."""
 
-        async def work(transaction: Transaction) -> list[Device]:
-            made, found, last = _Made(), list[Device](), ""
+        async def work(transaction: Transaction) -> None:
+            made, last = _Made(), ""
             while rows := await transaction.query(_LOAD, (last, self._at_once)):
-                found += map(made.device, rows)
+                take([*map(made.device, rows)])
                 last = rows[-1][0]
-            return found
 
-        return await self._database.transaction(work)
+        await self._database.transaction(work)
 
     async def save(self, devices: Sequence[Device], changes: Iterable[Change] = ()) -> None:
         """Insert or replace these devices in one transaction; see IDeviceStore."""

@@ -18,7 +18,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList, DeferredLock
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import Cooperator
+from twisted.internet.task import Cooperator, deferLater
 from twisted.logger import Logger
 from zope.interface import implementer
 
@@ -33,6 +33,7 @@ from walt.server.domain.network_services.boot_tree import (
     Change,
     JoinedTree,
     comparing,
+    let_go,
 )
 from walt.server.domain.network_services.interfaces import IConfigurable
 from walt.server.runtime.coroutines import shielded, spawn
@@ -45,6 +46,7 @@ MORE = "status.more"  # directories that were made since that was written, a lin
 _DOOMED = ".doomed-"
 _NEW = ".new-link"
 _SLICE = 16  # entries between two looks at the clock
+_NAMES = 512  # the same, of which nothing but the names is read
 _MANY = 2048  # parts, of which nothing but the name of a directory is asked
 
 
@@ -62,12 +64,14 @@ class BootTreeStore:
     """
 
     def __init__(self, clock: IReactorTime, runner: ProcessRunner, root: Path) -> None:
+        self._clock = clock
         self._root = root
         self._runner = runner
         self._cooperator = Cooperator(scheduler=lambda call: clock.callLater(0, call))
         self._lock = DeferredLock()
         self._wanted: BootTree | JoinedTree | None = None
         self._present: BootTree | JoinedTree | None = None
+        self._found: dict[str, str] = {}  # links that were read from the disk
         self._doomed = 0
         self._aside: list[str] = []  # paths of what was put aside, and waits for its deletion
         self._outdated = False  # what is remembered
@@ -105,22 +109,26 @@ class BootTreeStore:
                 await self._read(wanted)
                 await self._change(wanted)
             self._present = wanted
+            await self._pause()
+            await self._cooperator.coiterate(let_go(self._found))
         finally:
             self._lock.release()
 
     async def _read(self, wanted: BootTree | JoinedTree) -> None:
         self._present = None
         dirs: set[str] = set()
-        links: dict[str, str] = {}
+        links = self._found = {}
         remembered = self._remembered()
-        await self._cooperator.coiterate(self._scan(wanted, remembered, dirs, links))
-        self._present = BootTree(frozenset(dirs), links)
+        kept: set[str] = set()
+        await self._cooperator.coiterate(self._scan(wanted, remembered, dirs, links, kept))
+        self._present = BootTree(frozenset(dirs), links, frozenset(kept))
         self._delete_doomed()
 
     async def _change(self, wanted: BootTree | JoinedTree) -> None:
         assert self._present is not None
         found: list[Change] = []
         await self._cooperator.coiterate(_compare(self._present, wanted, found))
+        await self._pause()
         (change,) = found
         if change:
             self._present, before = None, self._present
@@ -134,6 +142,9 @@ class BootTreeStore:
             self._remember_more(change.make_dirs)
         if self._outdated:
             await self._cooperator.coiterate(self._remember(wanted))
+
+    def _pause(self) -> Deferred[None]:
+        return deferLater(self._clock, 0)
 
     # What is on disk
 
@@ -172,11 +183,16 @@ class BootTreeStore:
 
     def _scan(
         self, wanted: BootTree | JoinedTree, remembered: frozenset[str], dirs: set[str],
-        links: dict[str, str],
+        links: dict[str, str], kept: set[str],
     ) -> Iterator[None]:
         """Read the tree, move obsolete layouts, put aside what does not belong there."""
         self._root.mkdir(parents=True, exist_ok=True)
-        for number, entry in enumerate(list(os.scandir(self._root))):
+        entries = []
+        for entry in os.scandir(self._root):  # all, before any is put aside
+            entries.append(entry)
+            if len(entries) % _NAMES == 0:
+                yield
+        for number, entry in enumerate(entries):
             if number % _SLICE == 0:
                 yield
             name = entry.name
@@ -187,19 +203,22 @@ class BootTreeStore:
             elif name in (STATUS, MORE):
                 continue
             elif entry.is_dir() and (is_mac(name) or name == PROBING):
-                self._scan_node(name, wanted, links)
+                part = wanted.at(name)
+                self._scan_node(name, part, links, kept)
                 # One that nobody remembers may hold data of a person: it stays.
-                if name in wanted.at(name).dirs or name in remembered:
+                if name in part.dirs or name in remembered:
                     dirs.add(name)
             else:
                 self._put_aside(self._root / name)
 
-    def _scan_node(self, name: str, wanted: BootTree | JoinedTree, links: dict[str, str]) -> None:
+    def _scan_node(
+        self, name: str, wanted: BootTree, links: dict[str, str], kept: set[str]
+    ) -> None:
         directory = self._root / name
         persist = directory / "persist"
         if persist.is_dir() and not persist.is_symlink():
             os.rename(persist, directory / "persist_dir")
-        owner = wanted.at(name).owners.get(name)
+        owner = wanted.owners.get(name)
         if owner is not None and (directory / "persist_dir").is_dir():
             self._move_persist(directory, owner)
         for entry in os.scandir(directory):
@@ -207,6 +226,11 @@ class BootTreeStore:
                 links[f"{name}/{entry.name}"] = os.readlink(entry.path)
             elif entry.name not in PRESERVED:
                 self._put_aside(directory / entry.name)
+        if f"{name}/persist_dirs" not in links:  # else what is below it is elsewhere
+            kept.update(
+                path for path in wanted.kept
+                if path.startswith(f"{name}/") and (self._root / path).is_dir()
+            )
 
     @staticmethod
     def _move_persist(directory: Path, owner: str) -> None:
@@ -264,8 +288,11 @@ class BootTreeStore:
             os.rename(beside, path)
 
     def _put_aside(self, path: Path) -> None:
-        self._doomed += 1
-        aside = self._root / f"{_DOOMED}{os.getpid()}-{self._doomed}"
+        while True:
+            self._doomed += 1
+            aside = self._root / f"{_DOOMED}{os.getpid()}-{self._doomed}"
+            if not os.path.lexists(aside):  # a former server may have had the same number
+                break
         try:
             os.rename(path, aside)
         except FileNotFoundError:

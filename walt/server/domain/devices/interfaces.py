@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from zope.interface import Interface
 
@@ -13,8 +13,8 @@ from walt.server.domain.devices.model import Device
 class IDeviceStore(Interface):
     """Where devices are kept between two runs. All methods are coroutines."""
 
-    async def load() -> list[Device]:
-        """Return every device."""
+    async def load(take: Callable[[Sequence[Device]], object]) -> None:
+        """Give every device to `take`, some at a time: of thousands, in several turns."""
 
     async def save(devices: Sequence[Device], changes: Iterable[Change] = ()) -> None:
         """Insert or replace these devices, and record what changes by it, all or none.

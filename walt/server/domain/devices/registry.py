@@ -195,18 +195,23 @@ class DeviceRegistry:
 
         A name that an older server took and that DNS does not is replaced.
         """
-        devices = await self._store.load()
-        for device in devices:
-            self._remember(device)
-        self._count(devices, 1)
-        for device in devices:
-            if not is_device_name(device.name):
-                name = choose_name(device.name, device.type, device.mac, self.name_taken)
-                _log.warn(
-                    "the device {old} is named {new} from now on: its name is not valid in DNS",
-                    old=device.name, new=name,
-                )
-                await self.put(replace(device, name=name))
+        misnamed: list[Device] = []
+
+        def take(devices: Sequence[Device]) -> None:
+            for device in devices:
+                self._remember(device)
+                if not is_device_name(device.name):
+                    misnamed.append(device)
+            self._count(devices, 1)
+
+        await self._store.load(take)
+        for device in misnamed:
+            name = choose_name(device.name, device.type, device.mac, self.name_taken)
+            _log.warn(
+                "the device {old} is named {new} from now on: its name is not valid in DNS",
+                old=device.name, new=name,
+            )
+            await self.put(replace(device, name=name))
 
     async def put(self, *devices: Device) -> None:
         """Add or replace devices; returns when they are stored.

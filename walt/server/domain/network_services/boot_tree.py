@@ -121,6 +121,7 @@ def _joined(parts: Iterable[Part]) -> Generator[None, None, BootTree]:
         kept |= tree.kept
         links.update(tree.links)
         owners.update(tree.owners)
+    yield
     return BootTree(frozenset(dirs), links, frozenset(kept), owners)
 
 
@@ -362,7 +363,18 @@ def comparing(
     """Find what `changes` returns, in steps: who iterates may pause."""
     before = yield from _joined(_parts_beside(old.parts, new.parts))
     after = yield from _joined(_parts_beside(new.parts, old.parts))
-    return (yield from _differing(before, after))
+    change = yield from _differing(before, after)
+    for tree in (before, after):
+        yield from let_go(cast("dict[str, str]", tree.links))
+    return change
+
+
+def let_go(links: dict[str, str]) -> Generator[None, None, None]:
+    """Empty links that nobody needs any more, in steps: to free thousands at once takes long."""
+    while links:
+        for _ in range(min(len(links), 8 * AT_ONCE)):
+            links.popitem()
+        yield
 
 
 def _parts_beside(
@@ -386,12 +398,14 @@ def difference(old: BootTree, new: BootTree) -> Change:
 
 def _differing(old: BootTree, new: BootTree) -> Generator[None, None, Change]:
     gone = old.dirs - new.dirs
+    yield
     dropped = []
     for count, link in enumerate(old.links, 1):
         if count % (8 * AT_ONCE) == 0:
             yield
         if link not in new.links and ("/" not in link or link.split("/", 1)[0] not in gone):
             dropped.append(link)
+    yield
     made = (*sorted(new.dirs - old.dirs), *sorted(new.kept - old.kept))
     yield
     links, changed = iter(new.links.items()), list[tuple[str, str]]()
