@@ -26,8 +26,11 @@ def resident() -> int:
 
 class MemoryTests(SynchronousTestCase):
     def setUp(self) -> None:
+        thresholds = gc.get_threshold()
+
         def as_before() -> None:
             gc.unfreeze()
+            gc.set_threshold(*thresholds)
             gc.enable()
 
         self.addCleanup(as_before)

@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from walt.server.runtime.slicing import slices, worked_off
+from walt.server.runtime.slicing import TURN, Turnstile, slices, worked_off
 
 
 class Turns(Clock):
@@ -67,3 +67,55 @@ class SlicingTests(SynchronousTestCase):
         """The failure of a step is that of the whole."""
         failing = worked_off(Clock(), (1 // number for number in (1, 0)), 5)
         self.failureResultOf(Deferred.fromCoroutine(failing), ZeroDivisionError)
+
+
+class TurnstileTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.clock = Turns()
+        self.passed = self.clock.done
+        self.turnstile = Turnstile(self.clock)
+
+    def come(self, number: int, cost: float = 0.0, again: bool = False) -> Deferred[None]:
+        """Want to pass; passing takes some seconds."""
+
+        def go(_: None) -> None:
+            self.passed.append(number)
+            self.clock.rightNow += cost
+            if again:
+                self.come(number + 100)
+
+        return self.turnstile.passed().addCallback(go)
+
+    def test_all_of_one_turn(self) -> None:
+        """What takes no time is done in the next turn, in its order."""
+        for number in range(5):
+            self.come(number)
+        self.assertEqual(self.passed, [])
+        self.clock.advance(0)
+        self.assertEqual(self.passed, [0, 1, 2, 3, 4])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_what_takes_time(self) -> None:
+        """After TURN the rest waits for the next turn."""
+        for number in range(5):
+            self.come(number, cost=0.6 * TURN)
+        self.clock.advance(0)
+        self.assertEqual(self.passed, [0, 1, 2, 3, 4])
+        self.assertEqual(self.clock.ends, [0, 2, 4])
+
+    def test_again(self) -> None:
+        """Who comes again while others pass waits for the next turn, and is not left out."""
+        self.come(1, again=True)
+        self.clock.advance(0)
+        self.assertEqual(self.passed, [1, 101])
+        self.assertEqual(self.clock.ends, [0, 1])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_gone(self) -> None:
+        """Who does not wait any more keeps nobody."""
+        first = self.come(1)
+        self.come(2)
+        first.cancel()
+        self.failureResultOf(first)
+        self.clock.advance(0)
+        self.assertEqual(self.passed, [2])

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import TypeVar
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
@@ -37,3 +39,38 @@ async def worked_off(
         if taken == at_once or clock.seconds() > end:
             await deferLater(clock, 0)
             taken, end = 0, clock.seconds() + TURN
+
+
+class Turnstile:
+    """Lets many that were told something at once go on, some in each turn of the reactor.
+
+    `clock` gives seconds and callLater. In each turn those go on, in their order, who begin
+    within TURN.
+    """
+
+    def __init__(self, clock: IReactorTime) -> None:
+        self._clock = clock
+        self._waiting: deque[Deferred[None]] = deque()
+        self._planned = False
+
+    def passed(self) -> Deferred[None]:
+        """Return a Deferred that fires when it is the caller's turn, not at once."""
+        waiting: Deferred[None] = Deferred()
+        self._waiting.append(waiting)
+        if not self._planned:
+            self._plan()
+        return waiting
+
+    def _plan(self) -> None:
+        self._planned = bool(self._waiting)
+        if self._planned:
+            self._clock.callLater(0, self._some)
+
+    def _some(self) -> None:
+        end = self._clock.seconds() + TURN
+        # Who comes meanwhile waits for the next turn.
+        for _ in range(len(self._waiting)):
+            self._waiting.popleft().callback(None)
+            if self._clock.seconds() > end:
+                break
+        self._plan()

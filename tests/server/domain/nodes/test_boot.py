@@ -432,6 +432,8 @@ class RebootTests(BootTests):
         self.fake.clock.advance(0)
         self.assertEqual(len(self.fake.link.requests), 5)
         gate.callback(None)
+        self.assertNoResult(running)  # they have answered all at once
+        self.fake.clock.advance(0)
         self.assertTrue(self.successResultOf(running))
 
     def test_too_many_do_not_answer(self) -> None:

@@ -24,7 +24,7 @@ from walt.server.domain.nodes.monitor import LATE_BOOT, BootMonitor
 from walt.server.domain.nodes.status import BootStatus
 from walt.server.domain.requester import IRequester
 from walt.server.runtime.coroutines import shielded, spawn
-from walt.server.runtime.slicing import slices
+from walt.server.runtime.slicing import Turnstile, slices
 from walt.server.runtime.workflow import Workflow, Workflows, step
 
 POE_OFF_TIME = 2.0  # seconds without power
@@ -185,11 +185,15 @@ class Rebooter:
             if node.ip and self._power.is_off(node.mac) is None
         ])
 
+        answered = Turnstile(self._workflows.clock)
+
         async def ask(number: int) -> None:
             for _ in range(number // self._begun_at_once):
                 await deferLater(self._workflows.clock, 0)
             for node, ip in waiting:
                 error = await self._link.request(ip, "REBOOT")
+                if len(nodes) > self._begun_at_once:  # they may all answer at once
+                    await answered.passed()
                 if error is not None:
                     outcome.soft_errors[node.mac] = error
                     continue
