@@ -18,6 +18,7 @@ class NotifyTests(SynchronousTestCase):
 
     @property
     def booted(self) -> bool:
+        self.platform.clock.advance(0)  # notifications are taken some in a turn
         return self.platform.status.is_booted(NODE.mac)
 
     def events(self) -> list[str]:
@@ -95,6 +96,7 @@ class NotifyTests(SynchronousTestCase):
     def test_forgotten_meanwhile(self) -> None:
         """A node removed while connected: its end is ignored."""
         connection = self.platform.connect(FROM_NODE, REQUEST + b"\n")
+        self.assertTrue(self.booted)
         self.platform.status.forget(NODE.mac)
         self.successResultOf(Deferred.fromCoroutine(self.platform.registry.forget(NODE)))
         connection.leave()

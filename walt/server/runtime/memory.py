@@ -21,10 +21,10 @@ import time
 from collections.abc import Mapping
 
 LONG = 0.01  # seconds of a look at all that is not put aside
-MANY = 20_000  # objects that it leaves
+MANY = 10_000  # objects that it leaves
 # Python's thresholds, but for the last one (10): what is new since the last look at all is less,
 # and so is what one turn of the reactor has to look at.
-OFTEN = (700, 10, 4)
+OFTEN = (700, 10, 2)
 EVERY = 30.0  # seconds between two times that memory is given back, which takes milliseconds
 
 

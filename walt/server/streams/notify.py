@@ -11,6 +11,7 @@ from twisted.logger import Logger
 
 from walt.server.domain.devices.registry import DeviceRegistry
 from walt.server.domain.nodes.status import DISCONNECTED, BootStatus
+from walt.server.runtime.slicing import Turnstile
 from walt.server.streams.base import Peer, Request, StreamProtocol
 
 # Loss is detected in about 25 s: first probe after 15 s, then every 2 s, 5 times.
@@ -30,6 +31,7 @@ class BootNotifications:
         self.registry = registry
         self.status = status
         self.newest: dict[str, NotifyRequest] = {}
+        self.turns = Turnstile(clock)  # hundreds of nodes boot at once
         self._clock = clock
         self._rates: dict[str, tuple[float, float]] = {}  # by address: how many more, and when
         self._told: set[str] = set()  # of whom it was said that they connect too often
@@ -92,9 +94,14 @@ class NotifyRequest(Request):
             self._tell(ip, lambda mac: self._owner.status.down(mac, DISCONNECTED))
 
     def _tell(self, ip: str, event: Callable[[str], None]) -> None:
-        device = self._owner.registry.by_ip(ip)
-        if device is not None:
-            event(device.mac)
+        def tell(_: None) -> None:
+            device = self._owner.registry.by_ip(ip)
+            if device is not None:
+                event(device.mac)
+
+        self._owner.turns.passed().addCallback(tell).addErrback(
+            lambda failure: _log.failure("a boot that a node tells of", failure)
+        )
 
 
 def keep_alive(transport: Any) -> None:
