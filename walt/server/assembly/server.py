@@ -121,7 +121,7 @@ class WaltServer(Service):
         upper = self._upper = Upper(base, ground.images, self._undos, host, ui_port)
         await upper.load()
         await upper.serve(host_http, host_ui, accounts)
-        memory.built()
+        memory.built(filling=True)
         notify("STATUS=preparing what nodes mount")
         await upper.start_nodes()
         memory.built()  # what derives from nodes, too

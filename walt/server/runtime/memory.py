@@ -25,6 +25,8 @@ MANY = 10_000  # objects that it leaves
 # Python's thresholds, but for the last one (10): what is new since the last look at all is less,
 # and so is what one turn of the reactor has to look at.
 OFTEN = (700, 10, 2)
+# What nodes bring at the start stays: many thousands of objects, of which none is garbage.
+SELDOM = (500_000, 10, 10)
 EVERY = 30.0  # seconds between two times that memory is given back, which takes milliseconds
 
 
@@ -54,14 +56,14 @@ class Looks:
 looks = Looks()  # there is one collector
 
 
-def built() -> None:
-    """Collect from now on, but for what is there.
+def built(*, filling: bool = False) -> None:
+    """Collect from now on, but for what is there; seldom, if it is filled yet.
 
     Cycles that are garbage now stay, too: for the few moments at which something large that
     stays was made.
     """
     gc.freeze()
-    gc.set_threshold(*OFTEN)
+    gc.set_threshold(*(SELDOM if filling else OFTEN))
     gc.enable()
 
 

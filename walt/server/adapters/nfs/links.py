@@ -8,6 +8,7 @@ from collections.abc import Collection, Generator, Iterator, Mapping
 from pathlib import Path
 
 _NEW = ".new-link"
+LOOKED_AT = 256  # links that may be right already, compared in one step
 
 Tree = Mapping[str, Mapping[str, str]]
 
@@ -80,11 +81,15 @@ class LinkTree:
     def _change(
         place: Path, present: dict[str, str], links: Mapping[str, str]
     ) -> Iterator[None]:
-        for name in present.keys() - links.keys():
+        gone = present.keys() - links.keys()
+        yield
+        for name in gone:
             (place / name).unlink()
             del present[name]
             yield
-        for name, target in links.items():
+        for count, (name, target) in enumerate(links.items(), 1):
+            if count % LOOKED_AT == 0:  # there are two names for each node
+                yield
             if present.get(name) != target:
                 try:
                     os.symlink(target, f"{place}/{name}")
