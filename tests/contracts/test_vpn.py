@@ -105,7 +105,9 @@ class PostgresVpnKeysTests(VpnKeysContract, TestCase):
         """The device knows its MAC of the VPN; forgotten, its key keeps its name."""
         keys = await self.make()
         await keys.enrol(BOARD.mac, ONE)
-        (device,) = await self.devices.load()
+        found: list[Device] = []
+        await self.devices.load(found.extend)
+        (device,) = found
         self.assertEqual(device.vpn_mac, ONE.vpn_mac)
         await self.devices.forget([BOARD.mac], {})
         self.assertEqual(await self.devices.load(), [])
