@@ -36,7 +36,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     ),
     "walt.server.streams": (
         "walt", "walt.common", "walt.rpc", "walt.server.domain", "walt.server.streams",
-        "walt.server.runtime.producing",
+        "walt.server.runtime.producing", "walt.server.runtime.slicing",
     ),
     "walt.server.http": (
         "walt", "walt.common", "walt.rpc", "walt.server.domain", "walt.server.http",
