@@ -27,7 +27,7 @@ from tests.system.load import (
 
 STREAMS_OF_NODE = 10
 BOOTED = 200  # nodes that boot another image
-LONGEST_START = 900.0  # seconds: ganesha takes minutes for 10,000 exports
+LONGEST_START = 900.0  # seconds until nodes can mount what they boot
 
 
 async def everywhere(load: Load, numbers: range, start: float) -> float:
