@@ -281,9 +281,11 @@ class GaneshaExporter(Service):
         found = {}
         exports, numbers = self._exports.exports, self._numbers.present
         for mac, key in (*exports.images.items(), *exports.persist.items()):
-            number, node = numbers[key], self._exports.node(mac)
+            number, node = numbers.get(key), self._exports.node(mac)
+            if number is None or number not in failures or node is None:
+                continue  # one without a number: its plan was given up before it got one
             held = self._held.get(number)
-            if number in failures and node is not None and not (held and held.serves(node.ip)):
+            if held is None or not held.serves(node.ip):
                 found[mac] = failures[number]
         return found
 
