@@ -189,11 +189,11 @@ class PostgresChangesTests(ChangesContract, TestCase):
         one = Link((NODE.mac, None), (SWITCH.mac, 3), LLDP, True, 10.0)
         acting.set("ann")  # she looks, she has moved nothing
         await switches.save({}, [], [one], [one])
-        await switches.save({}, [one], [replace(one, seen=20.0)], [])
+        await switches.save({}, [one], [one._replace(seen=20.0)], [])
         moved = Link((NODE.mac, None), (SWITCH.mac, 4), LLDP, True, 30.0)
         await switches.save({}, [one], [moved], [moved])
         for confirmed in (False, True, False):  # the node is off, and on again
-            await switches.save({}, [moved], [replace(moved, confirmed=confirmed)], [])
+            await switches.save({}, [moved], [moved._replace(confirmed=confirmed)], [])
         other = Link((SWITCH.mac, 4), (UNKNOWN.mac, None), LLDP, True, 40.0)
         await switches.save({}, None, [other], [])
         acting.set(None)

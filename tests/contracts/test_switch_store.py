@@ -45,7 +45,7 @@ class SwitchStoreContract(Contract):
         wrong = Link((A, 2), (NODE, None), BRIDGE, True, 10.0)
         await store.save({A: survey}, [], [wrong], [])
         await store.save({}, [wrong], [link, place], [link])
-        await store.save({}, [replace(link, confirmed=False)], [link], [])
+        await store.save({}, [link._replace(confirmed=False)], [link], [])
         await store.save({}, [], [place], [])
         await store.name_port(A, 1, "desk")
         await store.name_port(A, 2, "other")
@@ -89,12 +89,12 @@ class PostgresSwitchStoreTests(SwitchStoreContract, TestCase):
         gone = Link((A, 2), ("02:00:00:00:0d:01", None), LLDP, True, 100.0)
         before: list[Link] = []
         for port in (1, 2, 3):
-            one = replace(link, first=(A, port))
+            one = link._replace(first=(A, port))
             await store.save({}, None if port == 2 else before, [one, gone], [one, gone])
             before = [one]
         rows = await self.database.query("SELECT port1 FROM sightings ORDER BY id")
         self.assertEqual([port for port, in rows], [1, 2, 3])
-        self.assertEqual(list((await store.load()).links), [replace(link, first=(A, 3))])
+        self.assertEqual(list((await store.load()).links), [link._replace(first=(A, 3))])
         await PostgresDevices(self.database).forget([B], {})
         self.assertEqual(await self.database.query("SELECT 1 FROM sightings"), [])
         self.assertEqual(list((await store.load()).links), [])

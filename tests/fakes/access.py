@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from zope.interface import implementer
 
 from walt.common.errors import Invalid
@@ -59,7 +57,7 @@ class FakeCertificates:
 
     async def revoke(self, serials: list[str], moment: float) -> None:
         for serial in serials:
-            self.kept[serial] = replace(self.kept[serial], revoked=moment)
+            self.kept[serial] = self.kept[serial]._replace(revoked=moment)
 
 
 @implementer(IWebSessionStore)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
 from typing import BinaryIO
 
 from twisted.internet.defer import Deferred
@@ -49,14 +48,14 @@ class FakeVpnKeys:
 
     async def replace_certificate(self, vpn_mac: str, certificate: str) -> None:
         """Keep another certificate."""
-        self.keys[vpn_mac] = replace(self.keys[vpn_mac], certificate=certificate)
+        self.keys[vpn_mac] = self.keys[vpn_mac]._replace(certificate=certificate)
 
     async def revoke(self, cert_id: str) -> None:
         """Mark keys."""
         if self.errors:
             raise self.errors.pop(0)
         for key in [one for one in self.keys.values() if one.cert_id == cert_id]:
-            self.keys[key.vpn_mac] = replace(key, revoked=True)
+            self.keys[key.vpn_mac] = key._replace(revoked=True)
 
 
 @implementer(IVpnAuthority)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from dataclasses import replace
 from ipaddress import IPv4Interface
 from pathlib import Path
 from typing import Any
@@ -297,7 +296,7 @@ class DhcpdTests(DhcpdCase):
         """It is told in dhcpd's words; the former configuration counts until the next change."""
         self.assertTrue(await self.service.watch.answered())
         good = dhcp_config(INTERFACE, DEVICES, ping_check=False)
-        await self.service.apply(replace(good, ranges=(("192.168.78.5", "192.168.78.9"),)))
+        await self.service.apply(good._replace(ranges=(("192.168.78.5", "192.168.78.9"),)))
         await self.until(lambda: self.service.health.trouble)
         self.assertEqual(
             self.service.health.trouble,

@@ -8,7 +8,6 @@ import socket
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any
@@ -43,7 +42,7 @@ from walt.server.runtime.child import ChildService, ChildSpec
 SERVER, NODE, STRANGER = "192.168.77.1", "192.168.77.20", "10.9.9.9"
 WALT = IPv4Network("192.168.77.0/24")
 # It is no master before it has listened for 16 s.
-PATIENCE = replace(SHORT, settling=25.0)
+PATIENCE = SHORT._replace(settling=25.0)
 # A node's, as its image would have it: it measures, and leaves the clock of this machine alone.
 SLAVE = """\
 ptpengine:interface=p1

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from walt.common.errors import Invalid
 from walt.common.traffic_shaping import NO_LIMITS, Limits
@@ -27,16 +26,14 @@ DEFAULT_CORES = 4
 RANDOM_DELAY = (1, 10)  # seconds
 
 
-@dataclass(frozen=True)
-class Disk:
+class Disk(NamedTuple):
     """One disk: `size` in bytes, `template` as in the setting."""
 
     size: int
     template: str = "none"
 
 
-@dataclass(frozen=True)
-class Attachment:
+class Attachment(NamedTuple):
     """One interface of a machine: the network it is on, the limits of what it receives."""
 
     network: str
@@ -120,8 +117,7 @@ def _parse_limits(text: str | None) -> Limits:
     return Limits(values.get("lat", 0), values.get("bw", 0))
 
 
-@dataclass(frozen=True)
-class MachineConfig:
+class MachineConfig(NamedTuple):
     """What a machine is started with.
 
     `ram_mib` is memory in MiB; `cores` None leaves the number to the hypervisor;

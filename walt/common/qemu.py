@@ -6,8 +6,8 @@ import hashlib
 import random
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from walt.common.errors import Invalid
 from walt.common.files import write_atomic
@@ -19,8 +19,7 @@ SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=de
 EMULATED_CORES = 1  # unless more are asked for: each costs, and none is faster than one
 
 
-@dataclass(frozen=True)
-class Architecture:
+class Architecture(NamedTuple):
     """What differs between the machines that models name.
 
     `program` is QEMU's, `machine` its type, `nic` the device of a network

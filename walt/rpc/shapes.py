@@ -6,8 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 # The types of fields, and what Python has for them. `?` after a type: null is possible.
 TYPES: dict[str, tuple[type, ...]] = {
@@ -16,8 +15,7 @@ TYPES: dict[str, tuple[type, ...]] = {
 }
 
 
-@dataclass(frozen=True)
-class Field:
+class Field(NamedTuple):
     """One field: a type of TYPES, its meaning with its unit, whether null is possible.
 
     With `optional`, some objects lack it.

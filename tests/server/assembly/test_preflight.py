@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from ipaddress import IPv4Interface
 from pathlib import Path
 
@@ -75,7 +74,7 @@ class PreflightTests(SynchronousTestCase):
         self.assertTrue(
             self.problems(*missing, ganesha=False).endswith("apt-get install lldpd snmpd")
         )
-        self.config = replace(self.config, services=Services(lldp=False))
+        self.config = self.config._replace(services=Services(lldp=False))
         self.assertEqual(self.problems(*missing, ganesha=False), "")
 
     def test_vpn(self) -> None:
@@ -83,7 +82,7 @@ class PreflightTests(SynchronousTestCase):
         self.assertEqual(self.problems("sshd", ganesha=False), "")
         self.patch(preflight, "ACCOUNT", "walt-nobody-has-this")
         self.assertEqual(self.problems(ganesha=False), "")
-        self.config = replace(self.config, vpn=Vpn(True, "a.org", "a.org", "permissive"))
+        self.config = self.config._replace(vpn=Vpn(True, "a.org", "a.org", "permissive"))
         told = self.problems("sshd", ganesha=False)
         self.assertIn("apt-get install openssh-server", told)
         self.assertIn(
@@ -96,12 +95,12 @@ class PreflightTests(SynchronousTestCase):
         places = self.mtab.parent / "units"
         places.mkdir()
         self.patch(preflight, "UNIT_PLACES", (places,))
-        config = replace(self.config, services=Services(runner="systemd", ptp=False))
+        config = self.config._replace(services=Services(runner="systemd", ptp=False))
 
         def told(**changes: object) -> str:
             with self.assertRaises(Unavailable) as caught:
                 preflight.check(
-                    replace(config, **changes), lambda name: None,  # type: ignore[arg-type]
+                    config._replace(**changes), lambda name: None,  # type: ignore[arg-type]
                     ganesha=False, mtab=self.mtab,
                 )
             return str(caught.exception)
@@ -123,5 +122,5 @@ class PreflightTests(SynchronousTestCase):
         for name in ("dhcpd", "named", "tftpd", "snmpd", "lldpd"):
             (places / f"walt-server-{name}.service").write_text("[Service]\nLogNamespace=walt\n")
         self.assertNotIn("units of daemons", told())
-        children = replace(config.services, runner="children")
+        children = config.services._replace(runner="children")
         self.assertNotIn("dbus", told(services=children))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -19,7 +18,7 @@ class QuickstartTests(SynchronousTestCase):
         """A second one is told, and changes nothing: the first one's pid stays on record."""
         place = Path(self.mktemp()).absolute()
         config = parse("network:\n  walt-net:\n    ip: 192.168.183.1/24\n")
-        config = replace(config, paths=replace(config.paths, runtime=place))
+        config = config._replace(paths=config.paths._replace(runtime=place))
         with alone(config):
             with self.assertRaises(Failure) as caught, alone(config):
                 self.fail("two of them")

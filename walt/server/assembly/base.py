@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import secrets
 import time
-from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 from walt.server.adapters.archive.files import ArchiveFiles, credentials
 from walt.server.adapters.network.links import Links
@@ -33,8 +33,7 @@ from walt.server.runtime.workers import WorkerPool
 from walt.server.runtime.workflow import Workflows
 
 
-@dataclass(frozen=True)
-class LogArchives:
+class LogArchives(NamedTuple):
     """The archive of log lines: its files, the workers that write them, who moves weeks."""
 
     files: ArchiveFiles
@@ -48,8 +47,7 @@ class LogArchives:
         await self.workers.stop()
 
 
-@dataclass(frozen=True)
-class Base:
+class Base(NamedTuple):
     """The lowest floor of a server."""
 
     config: ServerConfig

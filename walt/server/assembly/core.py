@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from walt.server.adapters.tftpd.boot_files import BootFiles
 from walt.server.assembly.access import Certificates
@@ -22,8 +21,7 @@ from walt.server.wire.old_nodes import OldNodes
 from walt.server.wire.peers import kind_of
 
 
-@dataclass(frozen=True)
-class Core:
+class Core(NamedTuple):
     """The parts of one server, joined.
 
     `locators` makes the responders of a connection; `old_nodes` answers nodes of WalT 10.

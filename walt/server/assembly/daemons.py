@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from twisted.application.service import Service
 
@@ -46,8 +45,7 @@ RESOLV_CONF = Path("/etc/resolv.conf")
 UPSTREAM = Path("/run/systemd/resolve/resolv.conf")  # whom systemd-resolved(8) itself asks
 
 
-@dataclass(frozen=True)
-class Daemons:
+class Daemons(NamedTuple):
     """What nodes find in the network.
 
     `services` are started in this order, and ended in the reverse one; `settled` are those whose

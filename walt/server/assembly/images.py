@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
 from functools import partial
 from ipaddress import IPv4Interface
+from typing import NamedTuple
 
 from twisted.logger import Logger
 
@@ -55,8 +55,7 @@ LAYERS = "layers"  # below the state directory: layers on their way
 SECRETS = "registries"  # below the runtime directory: credentials while they serve
 
 
-@dataclass(frozen=True)
-class Images:
+class Images(NamedTuple):
     """Where images are and come from, what they are called, how they are mounted and run.
 
     `former` has the places where an older WalT may have left images that the database knows;
@@ -161,8 +160,7 @@ def build_images(base: Base) -> Images:
     )
 
 
-@dataclass(frozen=True)
-class ImageLife:
+class ImageLife(NamedTuple):
     """What changes images."""
 
     operations: ImageOperations

@@ -7,10 +7,9 @@ import os
 import pwd
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
@@ -70,8 +69,7 @@ BYTES_AT_ONCE = 65536
 IDLE = 120.0  # seconds of silence of nodes on the RPC port: they open a connection for a call
 
 
-@dataclass(frozen=True)
-class Doors:
+class Doors(NamedTuple):
     """What every listener needs to know of its peers (design D7)."""
 
     origins: Origins

@@ -6,9 +6,8 @@ import os
 import random
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from walt.server.adapters.network.forwards import Forwards
 from walt.server.adapters.nodelink.client import NodeLink
@@ -49,8 +48,7 @@ from walt.server.domain.virtual.machines import RunningMachines, VirtualNodes
 FORMER_KEY = Path("/root/.ssh/id_rsa")  # nodes knew older servers by root's own
 
 
-@dataclass(frozen=True)
-class Nodes:
+class Nodes(NamedTuple):
     """The services of nodes."""
 
     status: BootStatus

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -35,8 +35,7 @@ def notify(state: str) -> None:
             return
 
 
-@dataclass(frozen=True)
-class Essential:
+class Essential(NamedTuple):
     """A daemon that has to answer: `answered` tells whether it did since its start.
 
     `patience` is how many seconds it may take.

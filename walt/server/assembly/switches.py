@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from walt.common.leases import Sighting
 from walt.server.adapters.postgres.switches import PostgresSwitches
@@ -20,8 +20,7 @@ from walt.server.runtime.workers import WorkerPool
 SNMP_WORKERS = 3  # a long reading delays no port
 
 
-@dataclass(frozen=True)
-class Switches:
+class Switches(NamedTuple):
     """The services of switches."""
 
     exploration: Exploration

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any
@@ -473,7 +472,7 @@ def load(path: Path = DEFAULT_FILE) -> ServerConfig:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"cannot read {path}: {in_words(error)}") from None
     try:
-        return replace(parse(text), spec=path.with_name("server.spec"))
+        return parse(text)._replace(spec=path.with_name("server.spec"))
     except ConfigurationError as error:
         lines = "\n".join(f"  {line}" for line in str(error).splitlines())
         raise ConfigurationError(f"errors in {path}:\n{lines}") from None

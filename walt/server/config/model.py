@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 WALT_NET = "walt-net"
 
 
-@dataclass(frozen=True)
-class Paths:
+class Paths(NamedTuple):
     """Where the server keeps its files; everything derives from four directories."""
 
     state: Path = Path("/var/lib/walt")
@@ -64,8 +63,7 @@ class Paths:
         return self.runtime / name
 
 
-@dataclass(frozen=True)
-class NetworkConfig:
+class NetworkConfig(NamedTuple):
     """One entry of `network`: an interface of the server."""
 
     name: str
@@ -74,8 +72,7 @@ class NetworkConfig:
     ip: IPv4Interface | Literal["dhcp"] | None = None
 
 
-@dataclass(frozen=True)
-class Registry:
+class Registry(NamedTuple):
     """One entry of `registries` (spec server §5.6)."""
 
     label: str
@@ -88,8 +85,7 @@ class Registry:
     repository: str | None = None
 
 
-@dataclass(frozen=True)
-class Vpn:
+class Vpn(NamedTuple):
     """Section `vpn`; disabled unless complete.
 
     Entry points are hosts, the one of ssh with `:port` where that is not 22; `ssh_port` is where
@@ -111,8 +107,7 @@ class Database:
     dsn: str | None = None
 
 
-@dataclass(frozen=True)
-class Nbfs:
+class Nbfs(NamedTuple):
     """Section `services.nbfs`: a network file service of somebody else, where there is one."""
 
     enabled: bool = False
@@ -120,8 +115,7 @@ class Nbfs:
     control: Path = Path("/run/nbfsd/ctl.sock")
 
 
-@dataclass(frozen=True)
-class Services:
+class Services(NamedTuple):
     """Section `services`."""
 
     runner: Literal["children", "systemd"] = "children"
@@ -136,8 +130,7 @@ class Services:
     nbfs: Nbfs = Nbfs()
 
 
-@dataclass(frozen=True)
-class Images:
+class Images(NamedTuple):
     """Section `images`."""
 
     storage: Literal["private", "system"] = "private"
@@ -149,15 +142,13 @@ class Images:
     git_identity: Path | None = None  # the ssh key of builds for git
 
 
-@dataclass(frozen=True)
-class Persist:
+class Persist(NamedTuple):
     """Section `persist`: `size` in bytes of the persistent data of a node and owner."""
 
     size: int = 4 << 30
 
 
-@dataclass(frozen=True)
-class LogArchive:
+class LogArchive(NamedTuple):
     """Section `logs.archive`: weeks of log lines that ended `after` days ago become files.
 
     They are in a directory, or in the bucket of a store that speaks S3, below a prefix.
@@ -172,8 +163,7 @@ class LogArchive:
     credentials: str | None = None  # a file
 
 
-@dataclass(frozen=True)
-class ServerConfig:
+class ServerConfig(NamedTuple):
     """All of server.conf, validated; `spec` is the file server.spec beside it."""
 
     paths: Paths

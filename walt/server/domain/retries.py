@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 FIRST = 5.0  # seconds before the first retry; each further one takes twice as long
 LONGEST = 300.0
@@ -12,8 +11,7 @@ LONGEST = 300.0
 _K = TypeVar("_K", bound=Hashable)
 
 
-@dataclass(frozen=True)
-class _Failure:
+class _Failure(NamedTuple):
     reason: str
     pause: float
     due: float

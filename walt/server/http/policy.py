@@ -7,9 +7,8 @@ own machine, and for the networks of `security.web-clients`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
-from typing import Any
+from typing import Any, NamedTuple
 
 from twisted.web.iweb import IRequest
 from twisted.web.resource import Resource
@@ -27,8 +26,7 @@ HEADERS = {
 }
 
 
-@dataclass(frozen=True)
-class Readers:
+class Readers(NamedTuple):
     """Who may read the pages about people's work.
 
     `names` are the server's: a page of another site that points at this

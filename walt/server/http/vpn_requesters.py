@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from twisted.web.iweb import IRequest
 
@@ -18,8 +18,7 @@ FORWARDED = (b"forwarded", b"via", b"x-forwarded-for", b"x-real-ip")
 OF_PAGES = (b"origin", b"sec-fetch-site")
 
 
-@dataclass(frozen=True)
-class Requesters:
+class Requesters(NamedTuple):
     """Tells boards from those who pose as them.
 
     `server` is the server's address in walt-net, `names` are the hosts by which boards ask it, in

@@ -6,6 +6,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
@@ -42,8 +43,7 @@ class ChildSpec:
     stop_signals: tuple[tuple[str, float], ...] = (("TERM", 5.0), ("KILL", 5.0))
 
 
-@dataclass(frozen=True)
-class Health:
+class Health(NamedTuple):
     """What is known of a child now; times are epoch seconds.
 
     `state` is `running`, `not answering` (its process lives, but see `Watch`),

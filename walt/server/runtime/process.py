@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ProcessDone, ProcessTerminated
@@ -34,8 +34,7 @@ OWN_CODE = ("PYTHONPATH", VARIABLE)
 MAX_OUTPUT = 64 * 1024 * 1024
 
 
-@dataclass(frozen=True)
-class ProcessResult:
+class ProcessResult(NamedTuple):
     """How a program ended: exit status (128 + n for signal n) and what it wrote."""
 
     argv: tuple[str, ...]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
@@ -28,8 +29,7 @@ RUNNING = ("active", "reloading")
 ENDED = ("inactive", "failed")
 
 
-@dataclass(frozen=True)
-class UnitState:
+class UnitState(NamedTuple):
     """What systemd says of a unit: its ActiveState, main process, and that one's last status.
 
     `result` is a word of systemd.service(5) on how it ended (`success`, `exit-code`, `signal`…).

@@ -17,9 +17,8 @@ Nothing has to be started or stopped: the watch follows the child.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from twisted.internet.defer import Deferred, TimeoutError, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -49,8 +48,7 @@ class Disobeys(NoAnswer):
     """It answers, but not with what it was told: reading its files again may help."""
 
 
-@dataclass(frozen=True)
-class Patience:
+class Patience(NamedTuple):
     """When a daemon counts as not answering. Times are in seconds.
 
     It is asked each `every`, and has `limit` to answer; `failures` in a row are

@@ -10,8 +10,7 @@ from __future__ import annotations
 import inspect
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.interfaces import IReactorTime
@@ -51,8 +50,7 @@ class Interrupted(Exception):
     """A step ended its workflow on purpose; not a failure."""
 
 
-@dataclass(frozen=True)
-class Progress:
+class Progress(NamedTuple):
     """What `walt advanced workflows` shows of a running workflow; ages in seconds."""
 
     name: str

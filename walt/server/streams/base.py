@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import Protocol
@@ -40,8 +39,7 @@ HEADER_PATIENCE = 30.0  # seconds to say what one wants
 LINGER = 10.0  # seconds to take the result and close
 
 
-@dataclass(frozen=True)
-class Peer:
+class Peer(NamedTuple):
     """Who is at the other end: an address of walt-net (or None), and what it may ask.
 
     `trusted` peers may make client requests; `account` is the user that the

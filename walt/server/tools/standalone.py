@@ -15,7 +15,6 @@ import os
 import shlex
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 from walt.common.errors import NotFound, Unavailable, WaltError, in_words
@@ -44,8 +43,8 @@ def configuration() -> ServerConfig:
     """Return server.conf, with the directories of the environment. Raises ConfigurationError."""
     config = load(Path(os.environ.get("WALT_SERVER_CONF", str(DEFAULT_FILE))))
     paths = config.paths
-    return replace(config, paths=replace(
-        paths, state=Path(os.environ.get("STATE_DIRECTORY", str(paths.state))),
+    return config._replace(paths=paths._replace(
+        state=Path(os.environ.get("STATE_DIRECTORY", str(paths.state))),
         runtime=Path(os.environ.get("RUNTIME_DIRECTORY", str(paths.runtime))),
     ))
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from enum import Enum
-from typing import Any
+from typing import Any, NamedTuple
 
 
 class Kind(Enum):
@@ -17,16 +16,14 @@ class Kind(Enum):
     ELSEWHERE = "elsewhere"
 
 
-@dataclass(frozen=True)
-class Share:
+class Share(NamedTuple):
     """How many connections one address of a kind may have, and all of them together."""
 
     each: int
     together: int
 
 
-@dataclass(frozen=True)
-class Limits:
+class Limits(NamedTuple):
     """How many connections there may be; see docs/limits.md."""
 
     together: int

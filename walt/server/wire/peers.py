@@ -6,9 +6,8 @@ import pwd
 import socket
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_address
-from typing import Any
+from typing import Any, NamedTuple
 
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 
@@ -20,8 +19,7 @@ from walt.server.wire.policy import Origin
 _CREDENTIALS = struct.Struct("3i")  # unix(7), SO_PEERCRED: pid, uid, gid
 
 
-@dataclass(frozen=True)
-class Identity:
+class Identity(NamedTuple):
     """Who is at the other end.
 
     `ip` is an IPv4 address; `account` the user that the connection proves:
@@ -37,8 +35,7 @@ class Identity:
     serial: str | None = None
 
 
-@dataclass(frozen=True)
-class Origins:
+class Origins(NamedTuple):
     """Classifies the peers of one platform."""
 
     subnet: IPv4Network

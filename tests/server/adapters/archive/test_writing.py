@@ -7,7 +7,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from unittest import TestCase
@@ -69,7 +69,7 @@ class WritingCase(TestCase):
     def arguments(self, **more: Any) -> dict[str, Any]:
         """Return those of a job."""
         return {
-            "target": asdict(ArchiveTarget(directory=str(self.directory))),
+            "target": ArchiveTarget(directory=str(self.directory))._asdict(),
             "name": str(self.directory), "platform": "p", "has_files": False,
             "holder": {"id": "", "claim": ""}, "file_size": 1 << 30, **more,
         }

@@ -255,13 +255,13 @@ class FollowedTests(SynchronousTestCase):
         numbers = ExportNumbers({}).allocate(followed.by_key)
         list(links.change((), plan.nodes, followed.exports, numbers))
         swapped = replace(one, ip=two.ip), replace(two, ip=one.ip)
-        plan = replace(plan, nodes=swapped)
+        plan = plan._replace(nodes=swapped)
         list(followed.take(plan))
         self.assertEqual(followed.touched, {one.mac, two.mac})
         self.assertEqual(followed.exports, exports_of(plan))
         list(links.change((), swapped, followed.exports, numbers))
         self.assertEqual(links.tree, links_of(plan, followed.exports, numbers))
-        list(followed.take(replace(plan, nodes=(swapped[0],))))
+        list(followed.take(plan._replace(nodes=(swapped[0],))))
         self.assertEqual(followed.touched, {two.mac})
 
 

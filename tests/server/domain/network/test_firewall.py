@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from ipaddress import IPv4Network
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -67,11 +66,11 @@ class FirewallTests(SynchronousTestCase):
         self.assertIn(
             "ip saddr { 192.168.1.7 } ip daddr 192.168.1.1 tcp dport 22 redirect to :2222\n", text
         )
-        for none in (None, replace(wanted, entry_points=(), boards=())):
+        for none in (None, wanted._replace(entry_points=(), boards=())):
             self.assertNotIn(
                 "prerouting", render(FirewallConfig(SUBNET, redirection=none))
             )
-        usual = render(FirewallConfig(SUBNET, redirection=replace(wanted, ssh=22)))
+        usual = render(FirewallConfig(SUBNET, redirection=wanted._replace(ssh=22)))
         self.assertNotIn("redirect", usual)
 
     def test_interface_names(self) -> None:

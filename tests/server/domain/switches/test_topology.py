@@ -212,12 +212,12 @@ class MergeTests(SynchronousTestCase):
         self.assertEqual(merge(both, {}, kinds, [], NOW), [cable, place])
         deaf = {switch(1): one, switch(2): replace(two, neighbours=())}
         self.assertEqual(
-            merge(deaf, {}, kinds, [], NOW), [replace(cable, evidence=LLDP), place]
+            merge(deaf, {}, kinds, [], NOW), [cable._replace(evidence=LLDP), place]
         )
         self.assertEqual(
             merge({mac: replace(one, neighbours=()) for mac, one in deaf.items()},
                   {}, kinds, [], NOW),
-            [replace(cable, evidence=BRIDGE), place],
+            [cable._replace(evidence=BRIDGE), place],
         )
 
     def test_claims(self) -> None:
@@ -257,7 +257,7 @@ class MergeTests(SynchronousTestCase):
         survey = told(switch(1), 4, {2: {node(3)}})
         links = merge({switch(1): survey}, {}, kinds, old, NOW)
         self.assertEqual(links, [
-            replace(old[0], confirmed=False),
+            old[0]._replace(confirmed=False),
             Link.of((switch(1), 2), (node(3), None), BRIDGE, NOW),
             old[2],
         ])
@@ -271,7 +271,7 @@ class MergeTests(SynchronousTestCase):
             Link.of((switch(1), 2), (switch(3), 2), BRIDGE, 1.0, confirmed=False),
         ]
         self.assertEqual(merge({}, {}, triangle, cables, NOW), cables[:2])
-        sure = [*cables[:2], replace(cables[2], evidence=LLDP, confirmed=True)]
+        sure = [*cables[:2], cables[2]._replace(evidence=LLDP, confirmed=True)]
         self.assertEqual(
             {one.ends for one in merge({}, {}, triangle, sure, NOW)}, {one.ends for one in sure}
         )

@@ -100,8 +100,9 @@ class VpnTests(TestCase):
     async def test_free_macs(self) -> None:
         """The MAC of the VPN is one that no device has, nor had a forgotten one."""
         vpn = await self.make(BOARD, Device(NEW[0], "vm", "node", "192.168.1.6", virtual=True))
-        await self.keys.enrol("02:00:00:00:00:01", replace(
-            await vpn.enrol(IP, key(1)), vpn_mac=NEW[2], cert_id="vpn_020000000001",
+        enrolled = await vpn.enrol(IP, key(1))
+        await self.keys.enrol("02:00:00:00:00:01", enrolled._replace(
+            vpn_mac=NEW[2], cert_id="vpn_020000000001",
         ))
         self.assertEqual(vpn.vpn_mac(IP), NEW[1])
 
@@ -226,7 +227,7 @@ class VpnTests(TestCase):
         assert device is not None
         await self.registry.forget(device)
         label = f'forgotten device "pi" mac={MAC}'
-        self.keys.keys[NEW[0]] = replace(self.keys.keys[NEW[0]], label=label)
+        self.keys.keys[NEW[0]] = self.keys.keys[NEW[0]]._replace(label=label)
         self.assertEqual(await vpn.rows(), [{
             "certid": ID, "revoked": False, "forgotten_device": True, "device_label": label,
         }])

@@ -10,7 +10,6 @@ import struct
 import sys
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +97,7 @@ class ArchiveFiles:
         if lacking is not None:
             raise Unavailable(lacking)
         return await self._workers.call(f"log_archive:{job}", {
-            "target": asdict(self.target), "name": str(self.target), **asdict(owner),
+            "target": self.target._asdict(), "name": str(self.target), **owner._asdict(),
             "holder": self._holder, **arguments,
         }, silence=min(self._silence, CHECK_SILENCE) if job == "check" else self._silence)
 
@@ -138,7 +137,7 @@ class ArchiveFiles:
             raise Unavailable(lacking)
         self._shares.enter(wanted.reader)
         child = _Child(
-            self._reactor, {**asdict(wanted), "target": asdict(self.target)}, self._answer,
+            self._reactor, {**wanted._asdict(), "target": self.target._asdict()}, self._answer,
             str(self.target), self._over_with, self._gone,
         )
         self._readers[child] = wanted.reader

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from twisted.names import dns
 
@@ -14,8 +14,7 @@ from walt.server.runtime.reactors import IReactor
 PORT = 53
 
 
-@dataclass(frozen=True)
-class Soa:
+class Soa(NamedTuple):
     """What named says of a zone: its serial, or None and the code of its refusal."""
 
     serial: int | None

@@ -8,7 +8,6 @@ absent, slow or mute, and no boot waits for that.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from twisted.internet.defer import Deferred, DeferredLock, TimeoutError
@@ -83,7 +82,7 @@ class NbfsExporter(Foreign):
         known = self._health()
         if self._control.exists():
             return known
-        return replace(known, running=False, state="stopped")
+        return known._replace(running=False, state="stopped")
 
     async def apply(self, plan: ExportPlan) -> Mapping[str, str]:
         """Export exactly what the plan says; see INfsExporter. Nodes need NFS alone."""

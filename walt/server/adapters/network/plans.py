@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
 from ipaddress import IPv4Interface
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from walt.common.errors import Invalid
 from walt.common.files import write_atomic
@@ -21,8 +20,7 @@ BRIDGE = "walt-net"
 _NETWORK = re.compile(r"[a-zA-Z][a-zA-Z0-9-]{0,31}")
 
 
-@dataclass(frozen=True)
-class LinkPlan:
+class LinkPlan(NamedTuple):
     """One network of server.conf; `ip` is its address, `dhcp`, or None (left alone)."""
 
     name: str

@@ -16,6 +16,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, S
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
+from typing import NamedTuple
 
 from walt.server.adapters.nfs.blocks import block_of, networks_of
 from walt.server.domain.images.exports import ExportPlan, ImageExport, NodeExport
@@ -66,8 +67,7 @@ def _persist_export(node: NodeExport, persist: Path) -> Export:
     return Export(persist, node.ip, node.ip, True, fsid)
 
 
-@dataclass(frozen=True)
-class Exports:
+class Exports(NamedTuple):
     """The exports of a plan by key, and for each node (MAC) what its links lead to."""
 
     by_key: Mapping[str, Export]

@@ -10,9 +10,8 @@ import secrets
 import signal
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -68,8 +67,7 @@ SCRIPT_PATIENCE = COMMIT_PATIENCE = 3600.0
 LIMITS = {"nofile": (resource.RLIMIT_NOFILE, 1048576), "nproc": (resource.RLIMIT_NPROC, 32768)}
 
 
-@dataclass(frozen=True)
-class Engine:
+class Engine(NamedTuple):
     """How containers are run: OCI `runtime` (None: podman's default) and `ulimits`."""
 
     runtime: str | None
@@ -111,8 +109,7 @@ def has_cgroup2() -> bool:
     return Path("/sys/fs/cgroup/cgroup.controllers").exists()
 
 
-@dataclass(frozen=True)
-class _Config:
+class _Config(NamedTuple):
     """What an image made of a container must have again: `changes` of a commit, `env`."""
 
     changes: tuple[str, ...]
@@ -141,8 +138,7 @@ class _Config:
         return [f"{name}={value}" for name, value in ENVIRONMENT.items() if name not in own]
 
 
-@dataclass(frozen=True)
-class _Network:
+class _Network(NamedTuple):
     """The process whose network a container has; `over` fires when it has ended."""
 
     pid: int

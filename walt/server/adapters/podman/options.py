@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 
-@dataclass(frozen=True)
-class Storage:
+class Storage(NamedTuple):
     """A podman storage: `root` None means the system's."""
 
     root: Path | None = None

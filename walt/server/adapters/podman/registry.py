@@ -9,9 +9,8 @@ import os
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from zope.interface import implementer
 
@@ -34,8 +33,7 @@ AUTHORITIES = Path("/etc/containers/certs.d")
 HUB_SKOPEO, HUB_HTTP = "docker.io", "registry-1.docker.io"
 
 
-@dataclass(frozen=True)
-class Location:
+class Location(NamedTuple):
     """Where a registry is; `host` has no scheme, empty for the Docker Hub itself."""
 
     host: str

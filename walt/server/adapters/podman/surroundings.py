@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
+from typing import NamedTuple
 
 OUTSIDE = Path(__file__).with_name("outside.py")  # needs the standard library alone
 CHROOT_WARNING = (
@@ -15,8 +15,7 @@ CHROOT_WARNING = (
 )
 
 
-@dataclass(frozen=True)
-class Surroundings:
+class Surroundings(NamedTuple):
     """How RUN instructions are kept from the server.
 
     `isolation` is `oci`, a container, or `chroot`, which is none; `closed` networks are out

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from psycopg2 import sql
 
@@ -39,8 +38,7 @@ AND NOT EXISTS (SELECT FROM logstreams s WHERE s.id = x.stream_id)
 """
 
 
-@dataclass(frozen=True)
-class Archived:
+class Archived(NamedTuple):
     """What a query needs: the reading, the first place of each file, and what is known of each.
 
     `known` has the number of matching lines of a file, None where only the file tells.

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from twisted.internet.defer import DeferredLock
 from zope.interface import implementer
@@ -20,8 +20,7 @@ PATIENCE = 5  # seconds for an ssh server to answer
 MOST = 16  # keys of one server
 
 
-@dataclass(frozen=True)
-class _Scan:
+class _Scan(NamedTuple):
     where: str
     since: float
     lines: str

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from typing import Any
 
 from walt.common.errors import Busy, Denied, Invalid, LimitExceeded, NotFound
@@ -224,7 +223,7 @@ class Access:
         serials = [certificate.serial for certificate in certificates]
         self._unstored.update(serials)
         for certificate in certificates:
-            self._known[certificate.serial] = replace(certificate, revoked=moment)
+            self._known[certificate.serial] = certificate._replace(revoked=moment)
             self.ended.tell(certificate.serial)
         if serials:
             await self._store.revoke(serials, moment)

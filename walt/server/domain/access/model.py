@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 Kind = Literal["user", "machine"]
 KINDS: tuple[Kind, ...] = ("user", "machine")
 
 
-@dataclass(frozen=True)
-class Holder:
+class Holder(NamedTuple):
     """Whom a certificate was made for.
 
     A `user` acts under the name of the certificate. On a `machine`, which
@@ -21,8 +19,7 @@ class Holder:
     kind: Kind
 
 
-@dataclass(frozen=True)
-class Certificate:
+class Certificate(NamedTuple):
     """A certificate of this platform; times are epoch seconds, the serial is hexadecimal."""
 
     serial: str
@@ -32,8 +29,7 @@ class Certificate:
     revoked: float | None = None
 
 
-@dataclass(frozen=True)
-class Invitation:
+class Invitation(NamedTuple):
     """What makes one enrolment possible: the token to type, and when it ends (epoch seconds)."""
 
     holder: Holder
@@ -41,8 +37,7 @@ class Invitation:
     expires: float
 
 
-@dataclass(frozen=True)
-class Issued:
+class Issued(NamedTuple):
     """A new certificate in PEM, and the authority that its holder trusts from now on."""
 
     certificate: Certificate

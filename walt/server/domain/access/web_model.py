@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from walt.common.names import is_user_name
 from walt.common.texts import load_json
@@ -16,8 +16,7 @@ def origin_of(port: int) -> str:
     return f"{LOOPBACK}{port}"
 
 
-@dataclass(frozen=True)
-class Way:
+class Way(NamedTuple):
     """Who carries what a browser sends: a user, by the `REQ_WEB` of `walt web`, and the serial of
     their certificate (None: a unix socket).
     """
@@ -45,8 +44,7 @@ def way_of_line(line: bytes) -> Way | None:
     return Way(user, serial) if serial is None or isinstance(serial, str) else None
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """Who asked for a link: a user, the serial of their certificate (None: a unix socket), the
     origin at which their browser will find the pages, and whether `walt web` carries it there.
     """
@@ -62,8 +60,7 @@ class Entry:
         return Way(self.user, self.serial) if self.relayed else None
 
 
-@dataclass(frozen=True)
-class WebSession:
+class WebSession(NamedTuple):
     """A browser that came in; times are epoch seconds. Of cookie and key only SHA-256 is kept.
 
     `uid` is the account of the server's machine from which it came; None: from another machine.
@@ -77,8 +74,7 @@ class WebSession:
     uid: int | None = None
 
 
-@dataclass(frozen=True)
-class Secrets:
+class Secrets(NamedTuple):
     """What a browser gets, once: a cookie and a key, which are worth something together alone."""
 
     cookie: str

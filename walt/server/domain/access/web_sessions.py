@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 from twisted.logger import Logger
 
@@ -96,7 +95,7 @@ class WebSessions:
             self._end([found])
             return None
         if self._now() - found.used > NOTED_EVERY:
-            found = self._known[found.cookie] = replace(found, used=self._now())
+            found = self._known[found.cookie] = found._replace(used=self._now())
             self._save()
         return found
 

@@ -10,7 +10,7 @@ import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 from uuid import uuid4
 
 from zope.interface import Interface
@@ -49,8 +49,7 @@ class Change:
     key: str = field(default_factory=lambda: uuid4().hex, compare=False)
 
 
-@dataclass(frozen=True)
-class Recorded:
+class Recorded(NamedTuple):
     """A change as it was stored: its number, which grows, and epoch seconds."""
 
     number: int

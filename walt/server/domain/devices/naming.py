@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from walt.common.names import clean_host_name, is_device_name, is_model
 from walt.server.domain.devices.model import SWITCH_PREFIXES, DeviceType
@@ -21,8 +21,7 @@ LOCAL_NAMES = frozenset({
 })
 
 
-@dataclass(frozen=True)
-class Guess:
+class Guess(NamedTuple):
     """The type of a device, and its model when the type implies one."""
 
     type: DeviceType

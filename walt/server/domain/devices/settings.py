@@ -7,10 +7,10 @@ devices, or raises Invalid and nothing changed.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from ipaddress import IPv4Network
-from typing import Any
+from typing import Any, NamedTuple
 
 from walt.common.errors import Invalid
 from walt.common.machines import (
@@ -115,8 +115,7 @@ def _one_of(*words: str) -> Parser:
     return parse
 
 
-@dataclass(frozen=True)
-class Setting:
+class Setting(NamedTuple):
     """One setting: the category of devices it applies to, its default, how text is read."""
 
     name: str

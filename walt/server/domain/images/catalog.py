@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 from twisted.internet.defer import Deferred, DeferredList, DeferredLock
 from twisted.logger import Logger
@@ -23,8 +23,7 @@ from walt.server.runtime.coroutines import unbroken
 _log = Logger()
 
 
-@dataclass(frozen=True)
-class Clone:
+class Clone(NamedTuple):
     """A default image tagged into a user's set: its new name, the models it serves."""
 
     fullname: str

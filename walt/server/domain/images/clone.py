@@ -5,8 +5,8 @@ whatever fails, the images of the working set are what they were.
 """
 
 from __future__ import annotations
+from typing import NamedTuple
 
-from dataclasses import dataclass
 
 from walt.common.errors import Conflict, Invalid
 from walt.common.names import image_fullname, short_image_name
@@ -17,8 +17,7 @@ from walt.server.domain.images.places import Given, Places, asking
 from walt.server.domain.requester import IRequester
 
 
-@dataclass(frozen=True)
-class CloneRequest:
+class CloneRequest(NamedTuple):
     """What to clone; `name` empty: derived from the link; `hint`: how to force it."""
 
     link: str

@@ -1,6 +1,7 @@
 """What NFS must export: a comparable plan (spec server §1.3, node-protocols §4.5)."""
 
 from __future__ import annotations
+from typing import NamedTuple
 
 import re
 from collections.abc import Collection
@@ -68,8 +69,7 @@ class NodeExport:
             raise ValueError(f"not a node: {self.mac!r} {self.name!r}")
 
 
-@dataclass(frozen=True)
-class ExportPlan:
+class ExportPlan(NamedTuple):
     """Everything to export to the nodes of `subnet`."""
 
     subnet: IPv4Network
@@ -80,6 +80,6 @@ class ExportPlan:
         """Return the plan without the read-write directories of some nodes."""
         if not macs:
             return self
-        return replace(self, nodes=tuple(
+        return self._replace(nodes=tuple(
             replace(node, persist=None) if node.mac in macs else node for node in self.nodes
         ))

@@ -1,10 +1,10 @@
 """Clonable image links (spec user-surface §1.4): `<location>:<user>/<name>[:<tag>]`."""
 
 from __future__ import annotations
+from typing import NamedTuple
 
 import re
 from collections.abc import Collection
-from dataclasses import dataclass
 
 from walt.common.errors import Invalid
 from walt.common.names import image_fullname, short_image_name
@@ -22,8 +22,7 @@ _LINK = re.compile(
 )
 
 
-@dataclass(frozen=True)
-class Link:
+class Link(NamedTuple):
     """An image somewhere: at `location`, with a remote full name `user/name:tag`."""
 
     location: str

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from walt.common.models import compact_models
 from walt.common.names import default_image, image_user, is_image_name, is_model, short_image_name
@@ -92,8 +92,7 @@ class StoredImage:
         return self.fullname == default_image(model)
 
 
-@dataclass(frozen=True)
-class ContainerOptions:
+class ContainerOptions(NamedTuple):
     """How a container of an image is started.
 
     `init` is the program that boots the operating system of the image in it (None:
@@ -123,8 +122,7 @@ class RemoteImage:
     created_ts: float = 0.0
 
 
-@dataclass(frozen=True)
-class RegistryInfo:
+class RegistryInfo(NamedTuple):
     """A place images can be cloned from.
 
     `kind` is hub, registry or daemon; `authenticated`: it has user accounts;

@@ -1,8 +1,8 @@
 """What people do with images, in one place for the API."""
 
 from __future__ import annotations
+from typing import NamedTuple
 
-from dataclasses import dataclass
 
 from walt.server.domain.images.builds import ImageBuilds
 from walt.server.domain.images.consequences import ImageChanges
@@ -15,8 +15,7 @@ from walt.server.domain.images.search import Searcher
 from walt.server.domain.images.sessions import ImageSessions
 
 
-@dataclass(frozen=True)
-class ImageOperations:
+class ImageOperations(NamedTuple):
     """The services of the images domain, beside names and metadata."""
 
     sessions: ImageSessions

@@ -1,10 +1,10 @@
 """Addresses of git repositories that people may have the server read."""
 
 from __future__ import annotations
+from typing import NamedTuple
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from urllib.parse import unquote
 
@@ -34,8 +34,7 @@ NOT_FETCHED = (
 )
 
 
-@dataclass(frozen=True)
-class Repository:
+class Repository(NamedTuple):
     """A repository: how it is reached, and where; `port` is None for the usual one.
 
     `url` is without the account of HTTP, which `login` and `password` are.

@@ -1,15 +1,14 @@
 """Values that the server writes into images (spec node-protocols §4.3)."""
 
 from __future__ import annotations
+from typing import NamedTuple
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from walt.common import ports
 
 
-@dataclass(frozen=True)
-class Facts:
+class Facts(NamedTuple):
     """What every mounted image is told of the platform.
 
     `server_mac` returns the MAC of walt-net on the server, `key` the server's public ssh

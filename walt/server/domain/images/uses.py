@@ -5,16 +5,15 @@ use of that image ends a grace time later. An image is mounted as long as it has
 """
 
 from __future__ import annotations
+from typing import NamedTuple
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
 
 GRACE = 60.0  # seconds
 
 
-@dataclass(frozen=True, slots=True)
-class Use:
+class Use(NamedTuple):
     """A node (its MAC) that reads an image from its address (None: it has none yet)."""
 
     image_id: str

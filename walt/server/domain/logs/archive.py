@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import date
-from typing import Any
+from typing import Any, NamedTuple
 
 
-@dataclass(frozen=True)
-class ArchiveTarget:
+class ArchiveTarget(NamedTuple):
     """Where files are: a directory, or a bucket of a store that speaks S3.
 
     `prefix` ends with a slash unless it is empty. `credentials` is a file in the format of
@@ -35,32 +33,28 @@ class ArchiveTarget:
         return self.directory or f"s3://{self.bucket}/{self.prefix}".rstrip("/")
 
 
-@dataclass(frozen=True)
-class Owner:
+class Owner(NamedTuple):
     """Who this platform is, and whether it has files: then their manifest must be there."""
 
     platform: str
     has_files: bool
 
 
-@dataclass(frozen=True)
-class Part:
+class Part(NamedTuple):
     """A partition that is due: its table, and the Monday of its week."""
 
     table: str
     week: date
 
 
-@dataclass(frozen=True)
-class StreamShare:
+class StreamShare(NamedTuple):
     """What one file has of a stream: lines, and the place of the last one in microseconds."""
 
     lines: int
     last_place: int
 
 
-@dataclass(frozen=True)
-class ArchivedFile:
+class ArchivedFile(NamedTuple):
     """One file that was written and read back. Times are epoch microseconds, `size` octets."""
 
     name: str
@@ -73,16 +67,14 @@ class ArchivedFile:
     streams: Mapping[int, StreamShare]
 
 
-@dataclass(frozen=True)
-class Written:
+class Written(NamedTuple):
     """The files of one week; `mark` is the highest number of arrival that was there."""
 
     files: Sequence[ArchivedFile]
     mark: int
 
 
-@dataclass(frozen=True)
-class Reading:
+class Reading(NamedTuple):
     """What is wanted of archived lines.
 
     `files` are names with their sizes. `streams` are the numbers of streams; None: all but

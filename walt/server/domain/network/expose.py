@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from twisted.internet.defer import DeferredLock
 
@@ -14,8 +14,7 @@ from walt.server.domain.network.interfaces import IForwarder
 _PAIR = re.compile(r"([0-9]{1,5}):([0-9]{1,5})")
 
 
-@dataclass(frozen=True)
-class Forward:
+class Forward(NamedTuple):
     """Connections to `server_port` of the server go on to `device_port` of a device."""
 
     device_port: int

@@ -7,8 +7,8 @@ nothing leaves walt-net; devices whose `netsetup` is NAT may, masqueraded.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from ipaddress import IPv4Network
+from typing import NamedTuple
 
 TABLE = "walt"
 # in.tftpd starts a process for each request, which lives until the client has the file or is
@@ -17,8 +17,7 @@ TFTP_RATE = "{ ip saddr limit rate over 20/second burst 200 packets }"
 _INTERFACE = re.compile(r"[A-Za-z0-9_.@:-]{1,15}")
 
 
-@dataclass(frozen=True)
-class Redirection:
+class Redirection(NamedTuple):
     """What boards of the VPN find at the server, as long as they are in walt-net.
 
     Web requests to `entry_points` outside (addresses) are answered at the server's own port
@@ -32,8 +31,7 @@ class Redirection:
     ssh: int
 
 
-@dataclass(frozen=True)
-class FirewallConfig:
+class FirewallConfig(NamedTuple):
     """What the firewall enforces.
 
     `nat` holds the addresses allowed to leave `subnet`, sorted; `guarded` the

@@ -6,17 +6,16 @@ and little else, to walt-net.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
+from typing import NamedTuple
 
 # What snmpd shows: who it is, its interfaces (IF-MIB), its neighbours (LLDP-MIB). Nothing of
 # processes, connections and disks, which nodes need not know.
 VIEW = ("1.3.6.1.2.1.1", "1.3.6.1.2.1.2", "1.3.6.1.2.1.31.1.1", "1.0.8802.1.1.2")
 
 
-@dataclass(frozen=True)
-class SnmpdConfig:
+class SnmpdConfig(NamedTuple):
     """Where snmpd answers, to whom, and the socket for AgentX (RFC 2741) of lldpd."""
 
     server: IPv4Address
@@ -26,8 +25,7 @@ class SnmpdConfig:
     port: int = 161
 
 
-@dataclass(frozen=True)
-class LldpdConfig:
+class LldpdConfig(NamedTuple):
     """The interface whose neighbours are told of the server, and its address."""
 
     server: IPv4Address

@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Interface
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from walt.common.names import is_device_name, is_mac
 from walt.server.domain.devices.derived import Change, Followed, Ordered
@@ -61,8 +61,7 @@ class DhcpHost:
         ))
 
 
-@dataclass(frozen=True)
-class DhcpConfig:
+class DhcpConfig(NamedTuple):
     """All that dhcpd has to know.
 
     `hosts` are in the order of the file within each group; `ranges` hold the

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
+from typing import NamedTuple
 
 from walt.common.names import is_device_name
 from walt.server.domain.devices.derived import Change, Followed, Ordered
@@ -50,8 +51,7 @@ class NamesOf:
         ]))
 
 
-@dataclass(frozen=True)
-class DnsConfig:
+class DnsConfig(NamedTuple):
     """All that named has to know.
 
     `networks` hold the devices of walt-net, by address; the server is not among them. Those in

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from ipaddress import IPv4Address
+from typing import NamedTuple
 
 from walt.common.ports import NBD
 
 RESERVE = 1 << 30  # bytes of the server's disk that swap areas never take
 
 
-@dataclass(frozen=True)
-class SwapConfig:
+class SwapConfig(NamedTuple):
     """Where the service listens, and the free disk space in bytes that it leaves alone."""
 
     server: IPv4Address

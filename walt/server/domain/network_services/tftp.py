@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
+from typing import NamedTuple
 
 # in.tftpd(8), filename remapping. Slashes in front are dropped first, so that
 # names with or without them are alike; `..` never reaches the file system.
@@ -18,8 +18,7 @@ re ^.*$ nodes/\i/tftp/\0
 """
 
 
-@dataclass(frozen=True)
-class TftpConfig:
+class TftpConfig(NamedTuple):
     """Where in.tftpd listens and the directory it serves."""
 
     server: IPv4Address

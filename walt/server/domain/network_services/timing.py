@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 NTP_PORT = 123
 # RFC 5905 §7.3: leap, version and mode; stratum; poll; precision; root delay and dispersion;
@@ -20,8 +20,7 @@ _EPOCH = 2208988800  # seconds from 1900 to 1970
 _UNKNOWN = 16.0  # seconds of dispersion of a clock that nobody keeps (RFC 5905, MAXDISP)
 
 
-@dataclass(frozen=True)
-class PtpConfig:
+class PtpConfig(NamedTuple):
     """The interface whose nodes follow the clock of the server, and where ptpd tells its state."""
 
     interface: str
@@ -53,8 +52,7 @@ def render_ptpd(config: PtpConfig) -> str:
     ))
 
 
-@dataclass(frozen=True)
-class ClockState:
+class ClockState(NamedTuple):
     """What the kernel says of its clock: leap second (0 to 2) and largest error in seconds.
 
     The error is None where nobody keeps the clock right.

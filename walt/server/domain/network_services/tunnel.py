@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from ipaddress import IPv4Network
 from pathlib import Path
 from shlex import quote
+from typing import NamedTuple
 
 PYTHON = "/usr/bin/python3"  # Debian's: the account of the tunnel can read it
 ALIVE_EVERY, ALIVE_COUNT = 15, 3  # seconds, and questions without answer
@@ -16,8 +16,7 @@ MOST_OF_SOURCE = 16  # such connections from one address
 UNUSED = 30  # seconds for a session without a channel, which runs no command
 
 
-@dataclass(frozen=True)
-class TunnelConfig:
+class TunnelConfig(NamedTuple):
     """What sshd has to know.
 
     `authority` is the file of the public key that signs certificates, `revoked` the list of

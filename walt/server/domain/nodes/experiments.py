@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
 
 from twisted.internet.interfaces import IReactorTime
 
@@ -60,8 +60,7 @@ class Report:
             raise Invalid(f"a run has up to {MOST_POINTS} points, and no others are told")
 
 
-@dataclass(frozen=True)
-class Limits:
+class Limits(NamedTuple):
     """How many runs are known, in all and of a user, and how many names of nodes they have."""
 
     runs: int = 500
@@ -69,8 +68,7 @@ class Limits:
     names: int = 20_000
 
 
-@dataclass(frozen=True)
-class _Heard:
+class _Heard(NamedTuple):
     report: Report
     last: float
     row: dict[str, Any]  # without what changes by itself
@@ -98,7 +96,7 @@ class RunningExperiments:
         key, now = (user, report.run), self._clock.seconds()
         known = self._known.pop(key, None)
         if known is not None and known.report == report:
-            self._known[key] = replace(known, last=now)
+            self._known[key] = known._replace(last=now)
             return
         nodes = sorted({name for name in report.nodes if self._is_node(name)})
         self._make_room(user, len(nodes), known is None)

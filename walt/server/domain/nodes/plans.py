@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from twisted.internet.interfaces import IReactorTime
 
@@ -17,8 +16,7 @@ from walt.server.domain.nodes.reservations import Reservations
 from walt.server.domain.nodes.status import BootStatus
 
 
-@dataclass(frozen=True)
-class OpenSession:
+class OpenSession(NamedTuple):
     """Somebody who works on a node now: `kind` in a few words, `since` in epoch seconds."""
 
     user: str

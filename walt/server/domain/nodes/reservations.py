@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, NamedTuple
 
 from twisted.internet.interfaces import IReactorTime
 
@@ -20,8 +19,7 @@ MOST = 1000  # nodes of one reservation
 LOOKED_AT_ONCE = 1024  # devices in one turn of the reactor
 
 
-@dataclass(frozen=True)
-class Reservation:
+class Reservation(NamedTuple):
     """One node of a reservation: `until` and `heard` (the last word) are epoch seconds."""
 
     user: str
@@ -136,7 +134,7 @@ class Reservations:
             raise NotFound("these nodes are not reserved any more")
         now = self._clock.seconds()
         for mac in held:
-            self._taken[mac] = replace(self._taken[mac], heard=now)
+            self._taken[mac] = self._taken[mac]._replace(heard=now)
 
     def free(self, user: str, holder: str) -> None:
         """A holder needs its nodes no more."""

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from twisted.internet.interfaces import IReactorTime
 
@@ -23,8 +22,7 @@ class Lines(Protocol):
         """Add a line to the stream `platform.<topic>`."""
 
 
-@dataclass(frozen=True)
-class _Machine:
+class _Machine(NamedTuple):
     reason: str
     since: float
     cause: tuple[Any, ...]  # what a change of makes the trouble one of the past

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from walt.server.domain.switches.numbering import Numbering
 from walt.server.domain.switches.tables import Answers, mac_of_index, oid
@@ -17,8 +17,7 @@ VLAN_FDB = oid("1.3.6.1.2.1.17.7.1.4.2.1.3")  # dot1qVlanFdbId: time mark, VLAN
 LEARNED = 3
 
 
-@dataclass(frozen=True)
-class Seen:
+class Seen(NamedTuple):
     """An address behind a port; `port` as the bridge numbers it, `table` an id of RFC 4363.
 
     `status` is None where the switch has no such column.

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 from walt.server.domain.switches.lldp import Neighbour
 from walt.server.domain.switches.survey import Port, Survey
@@ -38,8 +38,7 @@ def _is_named(text: str, port: Port) -> bool:
     return text in (port.name, port.descr)
 
 
-@dataclass(frozen=True)
-class Cable:
+class Cable(NamedTuple):
     """Two ends, the smaller first; `both` tells whether each of them sees the other.
 
     `named`: one of them tells the port of the other one; else it follows from each of them

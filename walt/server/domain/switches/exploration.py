@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from twisted.internet.defer import DeferredLock
 from zope.interface import implementer
@@ -45,8 +44,7 @@ NO_ADDRESS = "no address of it is known: it has to ask for one by DHCP"
 Restore = Callable[[Iterable[str]], Awaitable[Mapping[str, str]]]
 
 
-@dataclass(frozen=True)
-class Result:
+class Result(NamedTuple):
     """What became of one device of a scan; `kind` is OK, FAILED, FORBIDDEN or INVALID."""
 
     device: Device

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from walt.server.domain.switches.snmp_interfaces import Interface, bridge_ports, interfaces
 from walt.server.domain.switches.tables import Answers, identifier, mac, oid, words
@@ -35,8 +35,7 @@ NAMED = frozenset((BY_ID, BY_DESCRIPTION, BY_ADDRESS, BY_ALIAS))
 _LAST = re.compile(r"(\d+)\D*$", re.ASCII)
 
 
-@dataclass(frozen=True)
-class LocalPort:
+class LocalPort(NamedTuple):
     """A port as LLDP numbers it.
 
     `interface` is its ifIndex, None when nothing tells it; `by` is the evidence, `others` what
@@ -52,8 +51,7 @@ class LocalPort:
     others: frozenset[int] = frozenset()
 
 
-@dataclass(frozen=True)
-class Numbering:
+class Numbering(NamedTuple):
     """The numbers of the ports of a switch: interfaces, of LLDP, of the bridge."""
 
     interfaces: Mapping[int, Interface]

@@ -8,7 +8,7 @@ whatever happens then, the port is powered again.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from twisted.internet.defer import Deferred, DeferredLock, gatherResults
 from twisted.internet.interfaces import IReactorTime
@@ -38,8 +38,7 @@ LONGEST_CUT = 30.0  # seconds after which a port cut for a reboot is powered aga
 Key = tuple[str, int]
 
 
-@dataclass(frozen=True)
-class _Cut:
+class _Cut(NamedTuple):
     """A node at a port that its switch may be asked to switch off."""
 
     node: str

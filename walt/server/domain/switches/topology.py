@@ -7,7 +7,7 @@ the switch says otherwise: anybody can announce the address of somebody else.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from walt.server.domain.switches.cables import cables, who
 from walt.server.domain.switches.snmp_interfaces import ETHERNET
@@ -21,8 +21,7 @@ SWITCH, SERVER, UNKNOWN = "switch", "server", "unknown"
 _RANKS = {LLDP_BOTH: 3, LLDP: 2, BRIDGE: 1, REPORT: 0}
 
 
-@dataclass(frozen=True)
-class Link:
+class Link(NamedTuple):
     """Two ends, the smaller MAC first, with the evidence for it; `seen` in epoch seconds.
 
     `confirmed`: it was there at the last look.
@@ -80,14 +79,14 @@ def merge(
     """
     held = _held(surveys, kinds, old)
     ports = {end for link in held for end in link.ends}
-    new = [replace(link, seen=now) for link in observed(surveys, remembered, kinds, ports)]
+    new = [link._replace(seen=now) for link in observed(surveys, remembered, kinds, ports)]
     placed = {mac for link in new for mac in link.macs}
     complete = {
         mac for mac, survey in surveys.items()
         if (survey.failure is None if kinds.get(mac) == SWITCH else mac in placed)
     }
     kept = [
-        replace(link, confirmed=False) if complete & set(link.macs) and link not in held else link
+        link._replace(confirmed=False) if complete & set(link.macs) and link not in held else link
         for link in old
         if link.first[0] in kinds and link.second[0] in kinds
     ]
@@ -375,8 +374,7 @@ def news(old: Iterable[Link], new: Iterable[Link]) -> list[Link]:
     return [link for link in new if (link.ends, link.evidence, link.confirmed) not in known]
 
 
-@dataclass(frozen=True)
-class Move:
+class Move(NamedTuple):
     """A device, or a port of a switch, whose cable leads elsewhere than before."""
 
     end: End

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from walt.server.domain.switches.topology import Link
 
@@ -12,8 +13,7 @@ SWITCH, NODE, UNKNOWN, SERVER, BACK, HIDDEN = (
 )
 
 
-@dataclass(frozen=True)
-class Branch:
+class Branch(NamedTuple):
     """One line: a device at a port of the one above it.
 
     `cables` are the links to it: several where they are parallel. Of a BACK branch nothing is

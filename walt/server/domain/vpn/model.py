@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from walt.common.qemu import is_tap_name
 
@@ -16,8 +15,7 @@ TUNNEL = "walt-vpn"  # how the names of the network devices of tunnels begin
 BootMode = Literal["permissive", "enforced"]
 
 
-@dataclass(frozen=True)
-class VpnKey:
+class VpnKey(NamedTuple):
     """One row of `vpnauth`: the certificate of a board, kept for good.
 
     `label` names the device when it was forgotten, None as long as there is one.
@@ -30,8 +28,7 @@ class VpnKey:
     revoked: bool = False
 
 
-@dataclass(frozen=True)
-class Neighbour:
+class Neighbour(NamedTuple):
     """Who answers for an address: its MAC, and the interface of the bridge that leads to it."""
 
     mac: str
@@ -43,8 +40,7 @@ class Neighbour:
         return not (self.interface.startswith(TUNNEL) or is_tap_name(self.interface))
 
 
-@dataclass(frozen=True)
-class EntryPoints:
+class EntryPoints(NamedTuple):
     """Where boards come in: `ssh` is a host, with `:port` if that is not 22, `http` a host.
 
     `boot_mode` is what boards write into their EEPROM: `permissive` ones boot from a card or by

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -244,7 +243,7 @@ class Machine:
         except Unavailable as error:
             raise Skipped(str(error)) from None
         told = self._job("log_archive:check", {
-            "target": asdict(target), "name": str(target), "platform": found.platform,
+            "target": target._asdict(), "name": str(target), "platform": found.platform,
             "files": found.files, "known": found.known, "begun": found.begun,
             "has_files": bool(found.files), "holder": holder(self.paths.state),
         })

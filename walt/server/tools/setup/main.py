@@ -19,7 +19,6 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from ipaddress import IPv4Network
 from pathlib import Path
 from types import FrameType
@@ -315,7 +314,7 @@ def _edited(text: str, machine: Machine) -> str:
 
 
 def _load(place: Path, machine: Machine) -> ServerConfig:
-    return replace(load(machine.at(place)), spec=place.with_name("server.spec"))
+    return load(machine.at(place))._replace(spec=place.with_name("server.spec"))
 
 
 def _present(place: Path, machine: Machine) -> ServerConfig:
