@@ -102,7 +102,7 @@ class Machine:
             nics += nic_options(on_tap(tap), network.network, own, kind.nic)
         disks: list[str] = []
         if config.disks or self._place.disks.exists():
-            disks = prepare(self._place.disks, [vars(disk) for disk in config.disks])
+            disks = prepare(self._place.disks, [disk._asdict() for disk in config.disks])
         options = [*boot_options(config.model, boot), *(usb_options() if self._place.usb else [])]
         serial = "stdio" if self._place.piped else "mon:stdio"  # ctrl-c is the guest's
         return command(config, self._place.accel, options, nics, disks, serial)

@@ -13,6 +13,7 @@ from ruamel.yaml.error import YAMLError
 
 from walt.common.errors import ConfigurationError, in_words
 from walt.server.config.model import (
+    REGISTRIES,
     WALT_NET,
     Database,
     Images,
@@ -233,7 +234,7 @@ def _networks(section: _Section) -> tuple[dict[str, NetworkConfig], str | None]:
 def _registries(root: _Section, errors: list[str]) -> tuple[Registry, ...]:
     data = root.raw("registries")
     if data is None:
-        return ServerConfig.registries
+        return REGISTRIES
     if not isinstance(data, list):
         root.error("registries", "expected a list")
         return ()
@@ -272,7 +273,7 @@ def _vpn(section: _Section) -> Vpn:
     ssh = section.text("ssh-entrypoint", None, _ENTRY_POINT)
     http = section.text("http-entrypoint", None, _HOST)
     mode = section.choice("boot-mode", None, "permissive", "enforced")
-    port = section.integer("ssh-port", Vpn.ssh_port, 1, 65535)
+    port = section.integer("ssh-port", Vpn().ssh_port, 1, 65535)
     section.close()
     complete = bool(ssh and http and mode)
     return Vpn(True, ssh, http, mode, port) if complete and enabled is not False else Vpn()
@@ -290,7 +291,7 @@ def _database(section: _Section) -> Database:
 def _log_archive(section: _Section, retention: int | None) -> LogArchive | None:
     if section.is_absent:
         return None
-    after = section.integer("after", LogArchive.after, 1, 36500)
+    after = section.integer("after", LogArchive().after, 1, 36500)
     if retention is not None and after >= retention:
         section.error("after", "must be less than logs.retention: lines would be gone before")
     to = section.text("to", None)
@@ -324,19 +325,20 @@ def _services(section: _Section) -> Services:
     nfsd, lldp, ptp, nbfs = (
         section.section(name) for name in ("nfsd", "lldp", "ptp", "nbfs")
     )
+    usual = Services()
     found = Services(
         section.choice("runner", "children", "children", "systemd"),
         section.choice("nfs", "auto", "auto", "kernel", "ganesha"),
-        nfsd.text("service-name", Services.nfsd_service_name),
+        nfsd.text("service-name", usual.nfsd_service_name),
         http.integer("port", 80, 1, 65535),
         http.integer("host-port", 12380, 0, 65535),
         http.integer("ui-port", 12381, 0, 65535),
         lldp.boolean("enabled") is not False,
-        lldp.text("community", Services.snmp_community, _COMMUNITY),
+        lldp.text("community", usual.snmp_community, _COMMUNITY),
         ptp.boolean("enabled") is not False,
         Nbfs(
-            nbfs.boolean("enabled") is True, _path(nbfs, "exports-dir", Nbfs.exports),
-            _socket_path(nbfs, "control-socket", Nbfs.control),
+            nbfs.boolean("enabled") is True, _path(nbfs, "exports-dir", usual.nbfs.exports),
+            _socket_path(nbfs, "control-socket", usual.nbfs.control),
         ),
     )
     for part in (http, nfsd, lldp, ptp, nbfs, section):
@@ -357,7 +359,7 @@ def _images(section: _Section) -> Images:
         section.text("runtime", None, _WORD),
         section.choice("build-isolation", "auto", "auto", "oci", "chroot"),
         tuple(limits or ()),
-        _path(section, "docker-socket", Images.docker_socket),
+        _path(section, "docker-socket", Images().docker_socket),
         _git_networks(section), _git_identity(section),
     )
     section.close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -85,6 +84,9 @@ class Registry(NamedTuple):
     repository: str | None = None
 
 
+REGISTRIES = (Registry("hub", "docker-hub"),)  # where nothing is said of them
+
+
 class Vpn(NamedTuple):
     """Section `vpn`; disabled unless complete.
 
@@ -99,8 +101,7 @@ class Vpn(NamedTuple):
     ssh_port: int = 12322
 
 
-@dataclass(frozen=True)
-class Database:
+class Database(NamedTuple):
     """Section `database`: a private embedded cluster, or an external server."""
 
     mode: Literal["embedded", "external"] = "embedded"
@@ -169,7 +170,7 @@ class ServerConfig(NamedTuple):
     paths: Paths
     networks: Mapping[str, NetworkConfig]
     namespace: str | None = None
-    registries: tuple[Registry, ...] = (Registry("hub", "docker-hub"),)
+    registries: tuple[Registry, ...] = REGISTRIES
     vpn: Vpn = Vpn()
     database: Database = Database()
     services: Services = Services()

@@ -194,7 +194,7 @@ class QemuHypervisor:
         if not config.disks and not directory.exists():
             return []
         paths: list[str] = await self._workers.call("virtual_disks:prepare", {
-            "directory": str(directory), "disks": [vars(disk) for disk in config.disks],
+            "directory": str(directory), "disks": [disk._asdict() for disk in config.disks],
         })
         return paths
 

@@ -98,7 +98,7 @@ class Plans:
         return {
             "name": device.name, "owner": owner,
             "booted": device.is_node and self._status.is_booted(device.mac),
-            "sessions": [vars(session) for session in sessions],
+            "sessions": [session._asdict() for session in sessions],
             "reserved_by": None if reservation is None else reservation.user,
             "reserved_until": None if reservation is None else reservation.until,
             "disturbed": (

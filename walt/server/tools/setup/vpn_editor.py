@@ -105,7 +105,7 @@ class VpnEditor:
         if self._ask(f"enable the VPN of {name} ({YES}: do it) > ").strip() != YES:
             return False
         self._change(
-            ("enabled", True), ("ssh-entrypoint", f"{name}:{Vpn.ssh_port}"),
+            ("enabled", True), ("ssh-entrypoint", f"{name}:{Vpn().ssh_port}"),
             ("http-entrypoint", name), ("boot-mode", MODES[0]),
         )
         security = edit.values(self.text).get("security")
