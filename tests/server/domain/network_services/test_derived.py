@@ -14,6 +14,8 @@ from walt.server.domain.devices.model import Device
 from walt.server.domain.network_services.boot_tree import (
     BootLinks,
     BootTree,
+    JoinedTree,
+    LastChanges,
     boot_tree,
     changes,
     difference,
@@ -74,6 +76,7 @@ class DerivedTests(SynchronousTestCase):
         hosts, links = DhcpHosts(interface), BootLinks(interface)
         names = DnsNames(interface.ip, interface.network)
         before, dhcp = links.tree({}), dhcp_config(interface, [])
+        first = before
         followed, told = Followed(), Followed()
         for present, mounted, stopping in platforms(changed):
             changed_devices = followed.look(present)
@@ -94,10 +97,23 @@ class DerivedTests(SynchronousTestCase):
             whole = boot_tree(interface, present, mounted, stopping=stopping)
             self.assertEqual(tree.whole, whole)
             self.assertEqual(changes(before, tree), difference(before.whole, whole))
-            self.assertEqual(
-                changes(BootTree(), tree), difference(BootTree(), whole)
-            )
+            for earlier in (first, BootTree()):
+                started = earlier.whole if isinstance(earlier, JoinedTree) else earlier
+                self.assertEqual(changes(earlier, tree), difference(started, whole))
+            self.assertEqual(changes(tree, first), difference(whole, first.whole))
             before = tree
+
+    def test_what_changed_alone_is_compared(self) -> None:
+        """A tree that follows another one is compared by what changed in between."""
+        found = LastChanges()
+        for name in ("a", "b", "c"):
+            found.note(name)
+        moment = found.number
+        self.assertEqual(found.after(moment), [])
+        for name in ("b", "d", "b"):
+            found.note(name)
+        self.assertEqual(found.after(moment), ["b", "d"])
+        self.assertEqual(found.after(0), ["b", "d", "c", "a"])
 
     @staticmethod
     def calm(old: tuple[DhcpHost, ...], new: tuple[DhcpHost, ...]) -> bool:

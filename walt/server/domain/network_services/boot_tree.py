@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Collection, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Interface
-from itertools import islice
+from itertools import islice, takewhile
 from types import MappingProxyType
 from typing import NamedTuple, Protocol, TypeVar, cast
 
@@ -58,6 +58,10 @@ class BootTree(NamedTuple):
         """It alone; see JoinedTree."""
         return {"": self}
 
+    def beside(self, other: BootTree | JoinedTree) -> Iterator[Part]:
+        """Yield itself; see JoinedTree."""
+        yield self
+
     def at(self, name: str) -> BootTree:
         """Return the part that a directory of this name belongs to."""
         return self
@@ -78,15 +82,44 @@ class Part(Protocol):
         """Return the directories of the tree, which is not made for them."""
 
 
+class LastChanges:
+    """Names in the order of their last changes: the latest are found without a look at all."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[str, int] = {}  # of their changes, the last one at the end
+        self.number = 0  # of the last change
+
+    def note(self, name: str) -> None:
+        """Take a change."""
+        self.number += 1
+        self._numbers.pop(name, None)
+        self._numbers[name] = self.number
+
+    def after(self, number: int) -> list[str]:
+        """Return the names that changed after the change of this number."""
+        return list(takewhile(lambda name: self._numbers[name] > number, reversed(self._numbers)))
+
+
 class JoinedTree:
     """A tree of `parts`, which share no link or directory.
 
-    A part has the name of its directory, that of all others is empty. One that did not change
-    is the same object in the tree that follows.
+    A part has the name of its directory, that of all others is empty. Trees that follow each
+    other share `changes`: a part that did not change is the same object in both.
     """
 
-    def __init__(self, parts: Mapping[str, Part]) -> None:
+    def __init__(self, parts: Mapping[str, Part], changes: LastChanges) -> None:
         self.parts = parts
+        self._changes, self._number = changes, changes.number
+
+    def beside(self, other: BootTree | JoinedTree) -> Iterator[Part]:
+        """Yield the parts that are not the same in another tree."""
+        names: Iterable[str] = self.parts
+        if isinstance(other, JoinedTree) and other._changes is self._changes:
+            names = self._changes.after(min(self._number, other._number))
+        for name in names:
+            part, former = self.parts.get(name), other.parts.get(name)
+            if part is not None and former is not part and former != part:
+                yield part
 
     @property
     def whole(self) -> BootTree:
@@ -234,6 +267,7 @@ class BootLinks:
         self._used: Counter[str] = Counter()  # addresses
         self._offered: dict[str, None] = {}  # addresses, the latest last
         self._free: tuple[frozenset[str], BootTree] | None = None
+        self._changes = LastChanges()
 
     def change(self, changes: Collection[DeviceChange]) -> None:
         """Take devices that changed."""
@@ -305,7 +339,8 @@ class BootLinks:
         """Return what `boot_tree` returns, in parts."""
         for _ in self.derive(mounts, stopping=stopping):
             pass
-        return JoinedTree({"": self._free_part(), **self._parts})
+        free = self._free_part()
+        return JoinedTree({"": free, **self._parts}, self._changes)
 
     def derive(self, mounts: Mapping[str, str], *, stopping: bool = False) -> Iterator[None]:
         """Make the parts that `tree` lacks, one at each step: who iterates may pause."""
@@ -319,10 +354,12 @@ class BootLinks:
             mac = self._stale.pop()
             device = self._devices.get(mac)
             part = None if device is None else self._part(device)
-            if part is None:
-                self._parts.pop(mac, None)
-            elif part != self._parts.get(mac):
-                self._parts[mac] = part
+            if part != self._parts.get(mac):
+                self._changes.note(mac)
+                if part is None:
+                    del self._parts[mac]
+                else:
+                    self._parts[mac] = part
             yield
 
     def _free_part(self) -> BootTree:
@@ -335,6 +372,7 @@ class BootLinks:
             free = AddressPlan(self._interface, basis).free_addresses() if every else basis
             links = {f"{PROBING}/tftp": STATIC, **dict.fromkeys(free, PROBING)}
             self._free = basis, BootTree(frozenset({PROBING}), links)
+            self._changes.note("")
         return self._free[1]
 
 
@@ -361,8 +399,8 @@ def comparing(
     old: BootTree | JoinedTree, new: BootTree | JoinedTree
 ) -> Generator[None, None, Change]:
     """Find what `changes` returns, in steps: who iterates may pause."""
-    before = yield from _joined(_parts_beside(old.parts, new.parts))
-    after = yield from _joined(_parts_beside(new.parts, old.parts))
+    before = yield from _joined(old.beside(new))
+    after = yield from _joined(new.beside(old))
     change = yield from _differing(before, after)
     for tree in (before, after):
         yield from let_go(cast("dict[str, str]", tree.links))
@@ -375,16 +413,6 @@ def let_go(links: dict[str, str]) -> Generator[None, None, None]:
         for _ in range(min(len(links), 8 * AT_ONCE)):
             links.popitem()
         yield
-
-
-def _parts_beside(
-    parts: Mapping[str, Part], others: Mapping[str, Part]
-) -> Iterator[Part]:
-    """Yield the parts that are not the same among others."""
-    for name, part in parts.items():
-        other = others.get(name)
-        if other is not part and other != part:
-            yield part
 
 
 def difference(old: BootTree, new: BootTree) -> Change:

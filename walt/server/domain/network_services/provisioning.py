@@ -41,9 +41,9 @@ _log = Logger()
 PATIENCE = 20.0  # seconds that a node waits for its persistent data
 FEW = 8  # new file systems of persistent data for which the images of other nodes may wait
 AT_ONCE = 256  # nodes that are derived from in one turn of the reactor
-# Seconds for each device that an update waits for others: it costs about as much, and DHCP
-# and the database, for which boards wait first, are to be done.
-MERGE_PER_DEVICE = 1e-5
+# Seconds for each device that an update waits for others: a third of it is what one costs, and
+# DHCP and the database, for which boards wait first, are to be done.
+MERGE_PER_DEVICE = 3e-5
 
 
 @implementer(IProvisioning)
