@@ -59,6 +59,7 @@ class DhcpdCase(TestCase):
         self.dir = short_dir(self)
         self.addCleanup(pipes_closed, reactor)
         self.events: list[Sighting] = []
+        self.former: list[Sighting] = []
         self.served: list[str] = []
         self.service = self.make_service()
         self.service.apply(dhcp_config(INTERFACE, DEVICES, ping_check=False))
@@ -73,6 +74,7 @@ class DhcpdCase(TestCase):
             runtime=self.dir / "run", place=self.server.inside, patience=SHORT,
         )
         service.leases.observe(self.events.append)
+        service.former.observe(self.former.append)
         service.addresses.observe(self.served.append)
         return service
 
@@ -84,7 +86,9 @@ class DhcpdCase(TestCase):
 
     async def lost(self, *known: str) -> list[Sighting]:
         """Return who holds a lease and is not known, as the server looks for them at start."""
-        return [one for one in await self.service.lease_holders() if one.mac not in known]
+        await self.service.tell_former()
+        found, self.former = self.former, []
+        return [holder for holder in found if holder.mac not in known]
 
     async def event(self) -> Sighting:
         await self.until(lambda: self.events)

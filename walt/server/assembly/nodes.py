@@ -124,6 +124,8 @@ def build_nodes(
     logs.watch("walt-init", progress.init_lines)
     daemons.dhcpd.leases.observe(leases.leased)
     daemons.dhcpd.leases.observe(registration.leased)
+    daemons.dhcpd.former.observe(leases.leased)
+    daemons.dhcpd.former.observe(registration.found)
     daemons.dhcpd.offers.observe(daemons.network.offered)
     daemons.dhcpd.addresses.observe(progress.got_address)
     daemons.dhcpd.addresses.observe(provisioning.begins)

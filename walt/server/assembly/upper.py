@@ -27,7 +27,7 @@ from walt.server.assembly.readiness import until_answering
 from walt.server.assembly.undoing import Undos
 from walt.server.assembly.web import metrics_of, web_site
 from walt.server.runtime.coroutines import spawn, together
-from walt.server.runtime.slicing import slices, worked_off
+from walt.server.runtime.slicing import worked_off
 from walt.server.wire.connections import DOORS, Connections
 from walt.server.wire.peers import Origins
 
@@ -149,13 +149,7 @@ class Upper:
         self._undos.plan("exposed ports", nodes.exposed.stop)
         await nodes.configuration.restore_exposed()
         await deferLater(reactor, 0)
-        known = {device.mac for device in self.core.base.registry.all()}
-        holders = await self.core.daemons.dhcpd.lease_holders()
-        async for some in slices(reactor, holders):
-            for holder in some:
-                nodes.leases.leased(holder)
-                if holder.mac not in known:
-                    nodes.registration.leased(holder)
+        await self.core.daemons.dhcpd.tell_former()
         await until_answering(reactor, self.core.daemons.essential())
 
     async def learn(self) -> None:

@@ -56,6 +56,15 @@ class RegistrationTests(SynchronousTestCase):
         self.fake.monitor.check()
         self.assertEqual(self.fake.late, [["node-000007"]])
 
+    def test_leases_of_before_the_start(self) -> None:
+        """They bring devices that nobody recorded, and change none that is known."""
+        self.make(stored(DEFAULT), devices=(node(1),))
+        known = self.device(node(1).mac)
+        for mac in (MAC, known.mac):
+            self.fake.registration.found(Sighting(mac, "192.168.1.77", uci=UCI))
+        self.assertEqual(self.device(MAC).ip, "192.168.1.77")
+        self.assertIs(self.device(known.mac), known)
+
     def test_stored_before_the_answer(self) -> None:
         """The answer comes when the database has the device."""
         self.make(stored(DEFAULT))

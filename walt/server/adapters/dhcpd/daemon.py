@@ -33,6 +33,7 @@ from walt.server.runtime.child import ChildSpec
 from walt.server.runtime.daemon import Daemon
 from walt.server.runtime.process import Launcher
 from walt.server.runtime.reactors import IReactor
+from walt.server.runtime.slicing import slices
 from walt.server.runtime.watching import Patience
 
 _log = Logger()
@@ -90,7 +91,8 @@ class DhcpdService(Daemon[DhcpConfig]):
     """Run dhcpd with the configuration given to `apply`.
 
     `directory` holds its configuration and leases, `runtime` its pid file;
-    `leases` tells who got each committed lease, `addresses` of the MAC of each client that gets its
+    `leases` tells who got each committed lease, `former` who has one of before the start
+    (see `tell_former`), `addresses` of the MAC of each client that gets its
     address, by a lease or by its own entry, `offers` of MAC and address of each client that is
     offered one; `interface` is the one it serves. `apply`
     fires when dhcpd answers with the configuration, or refused it: then the former one that
@@ -109,6 +111,7 @@ class DhcpdService(Daemon[DhcpConfig]):
         self._reactor, self._place, self._interface = reactor, place, interface
         self._directory = directory
         self.leases: Source[Sighting] = Source()
+        self.former: Source[Sighting] = Source()
         self.addresses: Source[str] = Source()
         self.offers: Source[str, str] = Source()
         self._assembler = LeaseAssembler()
@@ -131,11 +134,16 @@ class DhcpdService(Daemon[DhcpConfig]):
     def _follow(self, old: DhcpConfig, config: DhcpConfig) -> Deferred[None]:
         return self._pacer.changed(calm=only_calm_changes(old, config))
 
-    async def lease_holders(self) -> list[Sighting]:
-        """Return who holds leases by the file of dhcpd: a crash may have lost their events.
+    async def tell_former(self) -> None:
+        """Tell who holds leases by the file of dhcpd: a crash may have lost their events.
 
-        There may be thousands: the file is read by a thread.
+        There may be thousands: some are told in each turn of the reactor.
         """
+        async for some in slices(self._reactor, await self._lease_holders()):
+            for holder in some:
+                self.former.tell(holder)
+
+    async def _lease_holders(self) -> list[Sighting]:
         try:
             raw = read_file(self._directory / LEASES, MOST_LEASES)
         except FileNotFoundError:

@@ -62,6 +62,11 @@ class Registration:
         if sighting.is_news:
             spawn(self.register(sighting), f"registering {sighting.mac}")
 
+    def found(self, sighting: Sighting) -> None:
+        """Register the device of a lease of before the start, if nobody knows it."""
+        if self._registry.get(sighting.mac) is None:
+            self.leased(sighting)
+
     @unbroken
     async def register(self, sighting: Sighting) -> None:
         """Record a device; returns when it is stored (a download may go on after).
