@@ -58,8 +58,8 @@ class RegistrationTests(SynchronousTestCase):
 
     def test_leases_of_before_the_start(self) -> None:
         """They bring devices that nobody recorded, and change none that is known."""
-        self.make(stored(DEFAULT), devices=(node(1),))
-        known = self.device(node(1).mac)
+        self.make(stored(DEFAULT), devices=(node(9),))
+        known = self.device(node(9).mac)
         for mac in (MAC, known.mac):
             self.fake.registration.found(Sighting(mac, "192.168.1.77", uci=UCI))
         self.assertEqual(self.device(MAC).ip, "192.168.1.77")
