@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.task import deferLater
 from twisted.internet.utils import getProcessOutput
 from twisted.trial.unittest import TestCase
@@ -27,6 +27,7 @@ from tests.fakes.images import FakeExporter
 from tests.patience import patient
 from tests.system.netns import Namespace, join, short_dir, why_not
 from tests.system.processes import pipes_closed
+from walt.common.errors import CommandFailed
 from walt.server.adapters.nbfs.exporter import NbfsExporter
 from walt.server.adapters.nfs.exports import EXPORTS, LINKS_ID, NODES
 from walt.server.adapters.nfs.ganesha import STOPPED, GaneshaExporter
@@ -350,6 +351,20 @@ class GaneshaTests(ExporterContract, TestCase):
             self.assertEqual(self.reached(f"{name}/fs"), self.images[1].path)
         self.flushLoggedErrors()
         self.images[0].path.mkdir()
+        self.assertEqual(await exporter.apply(plan), {})
+        self.assertEqual(await self.trees(), self.wanted(plan))
+
+    async def test_what_it_does_not_remove(self) -> None:
+        """An export that it would not remove is removed the next time."""
+        exporter = self.make()
+        await exporter.apply(self.plan([0, 1], persist=False))
+        plan = self.plan([1, 1], persist=False)
+        refuses = self.patch(
+            exporter.orders, "remove", lambda number: fail(CommandFailed("not now"))
+        )
+        self.assertEqual(await exporter.apply(plan), {})
+        refuses.restore()
+        self.assertEqual(len(await self.numbers()), 3)
         self.assertEqual(await exporter.apply(plan), {})
         self.assertEqual(await self.trees(), self.wanted(plan))
 

@@ -121,6 +121,8 @@ class IntakeTests(SynchronousTestCase):
             self.step(next(moments, True))
         while self.clock.getDelayedCalls() or self.worker.waiting:
             self.step(True)
+        while self.transport.producer is not None:
+            self.transport.producer.resumeProducing()
         self.assertEqual(self.worker.served_calls, whats)
         self.assertEqual(
             sorted(self.answers(), key=int), [b"%d" % number for number in range(len(whats))]
@@ -187,5 +189,5 @@ class IntakeTests(SynchronousTestCase):
                 self.assertEqual(self.worker.served_calls, ["x"] * before + ["wait"])
                 self.assertEqual(self.clock.getDelayedCalls(), [])
 
-    def fail_at_once(self, _call: Deferred[Any]) -> None:
+    def fail_at_once(self, _command: object, _call: Deferred[Any]) -> None:
         raise RuntimeError("a bug")

@@ -20,7 +20,8 @@ LONG = [b"long", *[PART] * 9, b"end"]
 class OutboxTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.transport = StringTransport()
-        self.outbox = Outbox(self.transport)
+        self.told: list[bool] = []
+        self.outbox = Outbox(self.transport, self.told.append)
 
     def drain(self) -> int:
         """Take what is written until nothing waits; return how often more was asked for."""
@@ -44,8 +45,6 @@ class OutboxTests(SynchronousTestCase):
         """What is long is written as it is taken; what comes meanwhile waits for its end."""
         self.outbox.send(LONG)
         self.outbox.send([b"next"])
-        self.assertEqual(self.transport.value(), b"")
-        self.transport.producer.resumeProducing()
         self.assertLess(len(self.transport.value()), AT_ONCE + len(PART))
         self.assertGreater(self.drain(), 1)
         self.assertEqual(self.transport.value(), b"".join(LONG) + b"next")
@@ -55,9 +54,24 @@ class OutboxTests(SynchronousTestCase):
     def test_gone(self) -> None:
         """A peer that went away is sent nothing."""
         self.outbox.send(LONG)
+        self.transport.clear()
         self.transport.producer.stopProducing()
         self.transport.producer.resumeProducing()
         self.assertEqual(self.transport.value(), b"")
+
+    def test_full(self) -> None:
+        """Who does not take what it is sent is told of, be it in short boxes, until it does."""
+        for box in (LONG, [b"x" * (1 << 10)]):
+            self.setUp()
+            count = 0
+            while not self.told:
+                self.outbox.send(box)
+                count += 1
+            self.assertLessEqual(count << 10, AT_ONCE + (1 << 10))
+            self.assertEqual(self.told, [True])
+            self.drain()
+            self.assertEqual(self.told, [True, False])
+            self.assertEqual(self.transport.value(), b"".join(box) * count)
 
     @given(st.lists(st.tuples(st.sampled_from([[b"x", b"y"], LONG]), st.booleans()), max_size=6))
     def test_any_order(self, steps: Sequence[tuple[list[bytes], bool]]) -> None:

@@ -39,11 +39,13 @@ class WaltCommand(amp.Command):
 
     `side` is the side that answers: cs, ns, ss, vs (the server, for a client,
     a node, a tool of the server, a virtual host) or client (call-backs).
-    `since` is the product version that introduced it.
+    `since` is the product version that introduced it. An answer with `many` rows takes several
+    turns, and memory: each peer gets one after the other.
     """
 
     side = ""
     since = "11.0"
+    many = False
     # AMP sends the code of the first class that matches: the base class comes last.
     errors: ClassVar[dict[type[Exception], bytes]] = {
         error: error.code.encode()
@@ -124,7 +126,7 @@ class ApiProtocol(amp.AMP):
     @functools.cached_property
     def outbox(self) -> Outbox:
         """What waits to be written."""
-        return Outbox(cast(IConsumer, self.transport))
+        return Outbox(cast(IConsumer, self.transport), self.full)
 
     def sendBox(self, box: Any) -> None:
         """Write a box, long values split."""
@@ -142,6 +144,8 @@ class ApiProtocol(amp.AMP):
 
     def _may_read(self, may: bool) -> None:
         transport: Any = self.transport
+        if transport is None:
+            return  # calls come otherwise
         if may:
             transport.resumeProducing()
         else:
@@ -173,8 +177,12 @@ class ApiProtocol(amp.AMP):
         found = responders(type(self)).get(name)
         return (found[0], getattr(self, found[1])) if found is not None else None
 
-    def running(self, call: Deferred[Any]) -> None:
+    def running(self, command: type[WaltCommand], call: Deferred[Any]) -> None:
         """A call takes time. Subclasses may remember it."""
+
+    def full(self, full: bool) -> None:
+        """The peer takes less than it is sent, or does so no more. Subclasses may serve it later.
+        """
 
     def served(self, name: bytes, seconds: float, code: str) -> None:
         """A call is over; `code` is empty when it succeeded. Subclasses may count it."""
@@ -205,7 +213,7 @@ class ApiProtocol(amp.AMP):
 
         call.addCallback(succeeded).addErrback(self._failed, name, ask, begun)
         if not call.called:
-            self.running(call)
+            self.running(command, call)
 
     def _answer(self, ask: bytes | None, command: type[WaltCommand], result: Any) -> None:
         answer = command.makeResponse(result, self)

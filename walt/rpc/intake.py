@@ -35,7 +35,8 @@ class Intake:
         self._decoder = ampbox.Decoder(limit)
         self._data: list[bytes] = []
         self._boxes: Iterator[ampbox.Box] | None = None  # those that wait, if any do
-        self._held = self._serving = self._ended = False
+        self._holds = 0
+        self._serving = self._ended = False
         self._reading = True
         self._next: Any = None  # the call of the next slice
 
@@ -49,13 +50,13 @@ class Intake:
             self._serve_some()
 
     def hold(self) -> None:
-        """Serve nothing more, and read nothing, until `release`."""
-        self._held = True
+        """Serve nothing more, and read nothing, until each `hold` had its `release`."""
+        self._holds += 1
         self._follow()
 
     def release(self) -> None:
         """Go on after `hold`."""
-        self._held = False
+        self._holds -= 1
         self._follow()
 
     def end(self) -> None:
@@ -90,7 +91,7 @@ class Intake:
     def _serve_slice(self) -> None:
         clock = self._clock
         start = clock.seconds() if clock is not None else 0.0
-        while self._boxes is not None and not self._held:
+        while self._boxes is not None and not self._holds:
             box = next(self._boxes, None)
             if box is None:
                 self._boxes = None
@@ -103,12 +104,12 @@ class Intake:
         """Plan the next slice, and read or not, as things are now."""
         if self._serving or self._ended:
             return
-        if self._boxes is not None and not self._held and self._next is None:
+        if self._boxes is not None and not self._holds and self._next is None:
             if self._clock is None:
                 self._serve_some()
                 return
             self._next = self._clock.callLater(0, self._serve_some)
-        reading = self._boxes is None and not self._held
+        reading = self._boxes is None and not self._holds
         if reading != self._reading:
             self._reading = reading
             self._read(reading)

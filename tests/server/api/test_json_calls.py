@@ -33,6 +33,7 @@ class Wait(WaltCommand):
 
     commandName = b"cs.test.wait"
     side = "cs"
+    many = True
     response: list[tuple[bytes, amp.Argument]] = []
 
 

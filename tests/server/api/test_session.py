@@ -18,10 +18,12 @@ from tests.fakes.images import FakeCatalog, FakeStore
 from tests.fakes.transports import TcpTransport
 from tests.server.domain.images.test_catalog import Asking, image
 from walt.common import ampbox
+from walt.rpc.arguments import Written
 from walt.rpc.commands.access import EnrolAuthority
 from walt.rpc.commands.devices import GetVirtualDevice, RegisterDevice, SyncClock
-from walt.rpc.commands.nodes import ShowNodes, WaitNodes
+from walt.rpc.commands.nodes import GetNodes, ShowNodes, WaitNodes
 from walt.rpc.commands.session import PROTOCOL
+from walt.rpc.outbox import AT_ONCE
 from walt.server.api.images import ImagesApi
 from walt.server.api.session import HELLO_PATIENCE, Session
 from walt.server.domain.images.catalog import ImageService
@@ -75,6 +77,10 @@ class Api(amp.CommandLocator):
         result = await waiting
         self.acting.append(acting.get())
         return result
+
+    @GetNodes.responder
+    async def records(self, nodes: str) -> Any:
+        return await self.wait(nodes)
 
     @EnrolAuthority.responder
     def authority(self) -> dict[str, Any]:
@@ -286,6 +292,41 @@ class LimitTests(SynchronousTestCase):
         for number in (0, 1):
             peer.api.waiting[number].callback({})
             self.assertEqual(len(peer.api.waiting), 4 + number)
+        peer.leave()
+
+    def test_answers_of_many_rows(self) -> None:
+        """They are made one after the other, and the next one when the peer has read the last."""
+        peer = Peer()
+        peer.hello()
+        call = ampbox.encode({b"_ask": b"9", b"_command": b"cs.nodes.get", b"nodes": b"n1"})
+        peer.session.dataReceived(call * 3)
+        self.assertEqual(len(peer.api.waiting), 1)
+        peer.api.waiting[0].callback({"nodes": Written(b"[]")})
+        self.assertEqual(len(peer.api.waiting), 2)
+        peer.api.waiting[1].callback({"nodes": Written(b"[", b" " * AT_ONCE, b"]")})
+        self.assertEqual(len(peer.api.waiting), 2)
+        peer.transport.producer.resumeProducing()
+        self.assertEqual(len(peer.api.waiting), 2)
+        while (producer := peer.transport.producer) is not None:
+            producer.resumeProducing()
+        self.assertEqual(len(peer.api.waiting), 3)
+        self.assertEqual(peer.transport.producerState, "paused")
+        peer.leave()
+
+    def test_answers_that_are_not_read(self) -> None:
+        """Calls of a peer that does not read the answers wait until it does."""
+        peer = Peer()
+        peer.hello()
+        call = ampbox.encode({b"_ask": b"9", b"_command": b"cs.nodes.show", b"all": b"False"})
+        calls = AT_ONCE // len(call)
+        peer.session.dataReceived(call * calls)
+        self.assertEqual(peer.transport.producerState, "paused")
+        answered = len(peer.boxes())
+        self.assertLess(answered, calls)
+        while (producer := peer.transport.producer) is not None:
+            producer.resumeProducing()
+        self.assertEqual(answered + len(peer.boxes()), calls)
+        self.assertEqual(peer.transport.producerState, "producing")
         peer.leave()
 
 

@@ -14,6 +14,7 @@ class ShowDevices(WaltCommand):
 
     commandName = b"cs.devices.show"
     side = "cs"
+    many = True
     response = [(b"tables", Json(rows.DEVICES))]
 
 
@@ -85,6 +86,7 @@ class GetDeviceTree(WaltCommand):
 
     commandName = b"cs.devices.tree"
     side = "cs"
+    many = True
     arguments = [(b"all", amp.Boolean())]
     response = [
         (b"root", Text(256)), (b"age", Float(optional=True)),

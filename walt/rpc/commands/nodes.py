@@ -16,6 +16,7 @@ class ShowNodes(WaltCommand):
 
     commandName = b"cs.nodes.show"
     side = "cs"
+    many = True
     arguments = [(b"all", amp.Boolean())]
     response = [(b"tables", Json(rows.NODES))]
 
@@ -25,6 +26,7 @@ class ListNodes(WaltCommand):
 
     commandName = b"cs.nodes.list"
     side = "cs"
+    many = True
     arguments = [(b"all", amp.Boolean())]
     response = [(b"tables", Json(rows.LISTED_NODES))]
 
@@ -78,6 +80,7 @@ class GetNodes(WaltCommand):
 
     commandName = b"cs.nodes.get"
     side = "cs"
+    many = True
     arguments = [(b"nodes", SetText)]
     response = [(b"nodes", Json(rows.RECORDS))]
 
@@ -123,6 +126,7 @@ class ListBoots(WaltCommand):
 
     commandName = b"cs.nodes.boots"
     side = "cs"
+    many = True
     arguments = [(b"nodes", SetText), (b"count", Integer()), (b"most", Integer(optional=True))]
     response = [(b"boots", Json(rows.BOOTS))]
 

@@ -50,7 +50,8 @@ class Session(ApiProtocol):
     tells this peer why it may not call something; `observe` gets the name, the
     seconds and the error code of each call; `shares` limits the sessions of a
     user; with a `clock`, a client that does not say hello is not kept, and many calls are served in
-    turns. A peer with `most_calls` in progress is neither read nor served.
+    turns. A peer with `most_calls` in progress, one that does not read its answers, and one whose
+    answer of many rows is made, is neither read nor served.
     Calls in progress are cancelled when the peer leaves.
     """
 
@@ -137,12 +138,26 @@ class Session(ApiProtocol):
         """Count a call."""
         self._observe(name, seconds, code)
 
-    def running(self, call: Deferred[Any]) -> None:
+    def full(self, full: bool) -> None:
+        """Serve no further calls of a peer that does not read the answers."""
+        if full:
+            self.intake.hold()
+        else:
+            self.intake.release()
+
+    def running(self, command: type[WaltCommand], call: Deferred[Any]) -> None:
         """Remember a call, so that it ends with the connection."""
+        if command.many:
+            self.intake.hold()
+            call.addBoth(self._over)
         self._calls.add(call)
         call.addBoth(self._finished, call)
         if len(self._calls) == self._most_calls:
             self.intake.hold()  # the peer waits until some of its calls are over
+
+    def _over(self, result: Any) -> Any:
+        self.intake.release()
+        return result
 
     def _finished(self, result: Any, call: Deferred[Any]) -> Any:
         full = len(self._calls) == self._most_calls

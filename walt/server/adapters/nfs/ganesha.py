@@ -319,7 +319,9 @@ class GaneshaExporter(Service):
                 await self.orders.remove(number)
             except CommandFailed as error:
                 _log.warn("NFS export {number}: {error}", number=number, error=str(error))
-            del self._held[number]
+                self._asked = False  # the next time it is compared, and removed if it is there
+            else:
+                del self._held[number]
         await self._pause()
         left = sorted(self._recorded - self._wanted.keys())
         async for some in slices(self._reactor, left, AT_ONCE):
