@@ -63,3 +63,8 @@ class WrittenTests(SynchronousTestCase):
         compact = json.dumps({"total": 1, "own": []}).encode()
         self.assertEqual(json.loads(printed(answer([compact[:5], compact[5:]]))), {"own": []})
         self.assertRaises(Failure, printed, Answer())
+
+    def test_of_another_kind(self) -> None:
+        """JSON that is not what was asked for is told in words."""
+        for whole in (b"[]", b"{}", b"null", b'{"total": "x"}'):
+            self.assertRaises(Failure, printed, answer([whole]))

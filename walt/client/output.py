@@ -41,7 +41,7 @@ def print_written(answer: Answer, name: str, last: str) -> None:
             sys.stdout.write(piece.decode("ascii"))
         print("\n}")
         return
-    value = answer.json(name)
+    value = answer.json(name, {last: int})
     del value[last]
     print_json(value)
 
