@@ -22,9 +22,9 @@ from collections.abc import Mapping
 
 LONG = 0.01  # seconds of a look at all that is not put aside
 MANY = 10_000  # objects that it leaves
-# Python's thresholds, but for the last one (10): some 8,000 objects are new since the last look
-# at all, and one turn of the reactor looks at so many more than are known.
-OFTEN = (700, 10, 0)
+# Python's thresholds, but for the last one (10): what is new since the last look at all is less,
+# and so is what one turn of the reactor has to look at. With less than 2, one turn has several.
+OFTEN = (700, 10, 2)
 # What nodes bring at the start stays: many thousands of objects, of which none is garbage.
 SELDOM = (500_000, 10, 10)
 EVERY = 30.0  # seconds between two times that memory is given back, which takes milliseconds
