@@ -3,8 +3,6 @@ from __future__ import annotations
 import gc
 import os
 import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -19,16 +17,6 @@ class Knot:
 
     def __init__(self) -> None:
         self.me = self
-
-
-@contextmanager
-def looking(looks: memory.Looks) -> Iterator[None]:
-    """Have the collector tell of its looks."""
-    gc.callbacks.append(looks)
-    try:
-        yield
-    finally:
-        gc.callbacks.remove(looks)
 
 
 def resident() -> int:
@@ -68,20 +56,24 @@ class MemoryTests(SynchronousTestCase):
 
     def test_what_grows_later(self) -> None:
         """Is put aside after a long look that leaves much, without what was garbage."""
+        memory.building()
+        self.addCleanup(gc.callbacks.remove, memory.looks)
         memory.built()
         kept, lost = [Knot() for _ in range(1000)], [Knot() for _ in range(1000)]
         seen = [weakref.ref(knot) for knot in lost]
         lost.clear()
         before = gc.get_freeze_count()
-        for looks in (memory.Looks(float("inf"), 0), memory.Looks(-1.0)):
-            with looking(looks):
-                gc.collect(1)
-                gc.collect()
-            self.assertEqual(gc.get_freeze_count(), before)
-        with looking(memory.Looks(-1.0, len(kept) - 1)):
-            gc.collect(1)
-            self.assertEqual(gc.get_freeze_count(), before)
-            gc.collect()
+        self.patch(memory, "LONG", float("inf"))
+        gc.collect(1)
+        gc.collect()
+        self.assertEqual(gc.get_freeze_count(), before)
+        self.patch(memory, "LONG", -1.0)
+        gc.collect()
+        self.assertEqual(gc.get_freeze_count(), before)
+        self.patch(memory, "MANY", len(kept) - 1)
+        gc.collect(1)
+        self.assertEqual(gc.get_freeze_count(), before)
+        gc.collect()
         self.assertGreaterEqual(gc.get_freeze_count() - before, len(kept))
         self.assertEqual([one for one in seen if one() is not None], [])
 

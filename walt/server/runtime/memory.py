@@ -38,13 +38,9 @@ def building() -> None:
 
 
 class Looks:
-    """Puts aside what is there after each long look at all (gc.callbacks).
+    """Puts aside what is there after each long look at all (gc.callbacks)."""
 
-    A long one takes more than `long` seconds, and leaves more than `many` objects.
-    """
-
-    def __init__(self, long: float = LONG, many: int = MANY) -> None:
-        self._long, self._many = long, many
+    def __init__(self) -> None:
         self._begun = 0.0
 
     def __call__(self, phase: str, told: Mapping[str, int]) -> None:
@@ -53,7 +49,7 @@ class Looks:
             return
         if phase == "start":
             self._begun = time.thread_time()
-        elif time.thread_time() - self._begun > self._long and len(gc.get_objects(2)) > self._many:
+        elif time.thread_time() - self._begun > LONG and len(gc.get_objects(2)) > MANY:
             gc.freeze()
 
 

@@ -16,6 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from tests.patience import patient
 from tests.server.adapters.systemd.stand_in import Bus, Stranger, Systemd, until
 from walt.common.errors import CommandFailed, Unavailable
+from walt.server.adapters.systemd import units as module
 from walt.server.adapters.systemd.bus import BUS, leave
 from walt.server.adapters.systemd.journal import Journal, entry
 from walt.server.adapters.systemd.units import (
@@ -123,8 +124,9 @@ class UnitsTests(TestCase):
 
     async def test_answers_that_are_late(self) -> None:
         """A systemd that is busy says nothing about a unit: it is asked until it answers."""
-        units = self.units(call_limit=0.5)
+        units = self.units()
         await units.restart(ONE)
+        self.patch(module, "CALL_LIMIT", 0.5)
         for member in ("Get", "RestartUnit"):
             self.systemd.deaf = {member}
             with self.assertRaises(Unseen) as caught:
@@ -142,11 +144,12 @@ class UnitsTests(TestCase):
 
     async def test_a_daemon_out_of_sight(self) -> None:
         """One that was started is no other one when its state is told late."""
-        units = self.units(call_limit=0.5)
+        units = self.units()
         await units.stop(ONE)
         daemon = UnitService(
             self.reactor, units, ChildSpec("dhcpd", ()), on_line=lambda line: None
         )
+        self.patch(module, "CALL_LIMIT", 0.5)
         self.systemd.deaf = {"Get"}
         daemon.startService()
         self.addCleanup(daemon.stopService)
@@ -182,7 +185,8 @@ class UnitsTests(TestCase):
 
     async def test_an_end_while_nobody_listens(self) -> None:
         """A bus that starts anew at that moment: the unit is looked at once it is there."""
-        units = self.units(again=1e6)
+        self.patch(module, "AGAIN", 1e6)
+        units = self.units()
         await units.restart(ONE)
         self.systemd.outcome = None
         waiting = units.restart(ONE)

@@ -67,9 +67,7 @@ class BootProgress:
     def __init__(
         self, clock: IReactorTime, registry: DeviceRegistry, store: IBoots,
         is_booted: Callable[[str], bool], digest: Callable[[str], str | None],
-        most_told: int = MOST_TOLD,
     ) -> None:
-        self._most_told = most_told
         self._clock = clock
         self._registry = registry
         self._store = store
@@ -283,7 +281,7 @@ class BootProgress:
         """Return the last boots of each of some nodes, `count` at most, oldest first.
 
         Of all those it is the last `most` ones, READ_AT_ONCE at most. Raises LimitExceeded when
-        without `most` there are more than `most_told` of the constructor.
+        without `most` there are more than MOST_TOLD.
         """
         if most is not None:
             macs = [node.mac for node in nodes]
@@ -291,10 +289,10 @@ class BootProgress:
         found: list[Sequence[Boot]] = []
         async for some in slices(self._clock, nodes, max(1, READ_AT_ONCE // count)):
             found.append(await self._store.last_boots([node.mac for node in some], count))
-            if sum(map(len, found)) > self._most_told:
+            if sum(map(len, found)) > MOST_TOLD:
                 raise LimitExceeded(
-                    f"there are more than {self._most_told} records of boots; ask for those of"
-                    " fewer nodes, or for fewer of each"
+                    f"there are more than {MOST_TOLD} records of boots; ask for those of fewer"
+                    " nodes, or for fewer of each"
                 )
         return merge(*found, key=attrgetter("asked", "mac"))
 

@@ -35,8 +35,8 @@ class Reservations:
     of the server, too. `clock` gives epoch seconds.
     """
 
-    def __init__(self, clock: IReactorTime, at_once: int = LOOKED_AT_ONCE) -> None:
-        self._clock, self._at_once = clock, at_once
+    def __init__(self, clock: IReactorTime) -> None:
+        self._clock = clock
         self._taken: dict[str, Reservation] = {}  # by MAC
 
     def get(self, mac: str) -> Reservation | None:
@@ -61,7 +61,7 @@ class Reservations:
         thousands, some are looked at in each turn of the reactor.
         """
         found, reserved = Ownership(), list[dict[str, Any]]()
-        async for some in slices(self._clock, devices, self._at_once):
+        async for some in slices(self._clock, devices, LOOKED_AT_ONCE):
             found.add(some, user)
             for device in some:
                 held = self.get(device.mac)

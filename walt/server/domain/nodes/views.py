@@ -98,9 +98,7 @@ class NodeViews:
         self, registry: DeviceRegistry, status: BootStatus, power: INodePower,
         provisioning: IProvisioning, progress: BootProgress, reservations: Reservations,
         emulated: Callable[[Device], bool], clock: IReactorTime, at_once: int = AT_ONCE,
-        written_at_once: int = WRITTEN_AT_ONCE,
     ) -> None:
-        self._written_at_once = written_at_once
         self._at_once = at_once
         self._emulated = emulated
         self._reservations = reservations
@@ -286,7 +284,7 @@ class NodeViews:
         """Return rows as JSON, some in each piece, with `between` between any two."""
         text = attrgetter("cells" if brief else "whole")
         pieces = list[bytes]()
-        async for many in slices(self._clock, rows, self._written_at_once):
+        async for many in slices(self._clock, rows, WRITTEN_AT_ONCE):
             for start in range(0, len(many), JOINED):
                 texts = map(text, many[start:start + JOINED])
                 pieces.append(between.join([b"", *texts] if pieces else texts))

@@ -107,7 +107,6 @@ class PackagesStep:
     sources: str = _SOURCES
     title: str = "Debian packages"
     sleep: Callable[[float], None] = time.sleep
-    patience: float = PATIENCE  # seconds that another apt may take
 
     def _missing(self) -> list[str]:
         states = self.machine.programs.call(
@@ -151,7 +150,7 @@ class PackagesStep:
 
     def _waiting(self, *argv: str) -> None:
         """Run apt or dpkg, again when another one is at work. Raises CommandFailed."""
-        for _ in range(round(self.patience / PAUSE)):
+        for _ in range(round(PATIENCE / PAUSE)):
             try:
                 self.machine.run(*argv, env=_APT)
                 return

@@ -55,9 +55,7 @@ class Member:
 
 
 @contextmanager
-def obtained(
-    source: str, proxies: dict[str, str] | None = None, largest: int = MAX_ARCHIVE
-) -> Iterator[Path]:
+def obtained(source: str, proxies: dict[str, str] | None = None) -> Iterator[Path]:
     """Give an archive as a file: it is one, or is fetched by HTTP.
 
     `#sha256=DIGEST` behind an address is what it must have; without encryption it must be told.
@@ -82,7 +80,7 @@ def obtained(
                 while piece := answer.read1(_PIECE):
                     taken += len(piece)
                     known.update(piece)
-                    if taken > largest or time.monotonic() > end:
+                    if taken > MAX_ARCHIVE or time.monotonic() > end:
                         raise Invalid(f"{source} is too large, or comes too slowly")
                     target.write(piece)
         except OSError as error:  # what urllib raises is one
