@@ -52,7 +52,15 @@ from walt.common.errors import Unavailable
 from walt.server.api.devices import DevicesApi, SwitchesApi
 from walt.server.api.keys import KeysApi
 from walt.server.api.logs import LogsApi
-from walt.server.api.nodes import NodeFilesApi, NodesApi, PlansApi, ReservationsApi
+from walt.server.api.nodes import (
+    NodeFilesApi,
+    NodeRecordsApi,
+    NodesApi,
+    NodeTablesApi,
+    PlansApi,
+    ReservationsApi,
+    VirtualNodesApi,
+)
 from walt.server.api.server import ClockApi, ServerApi
 from walt.server.api.session import Session
 from walt.server.domain.devices.model import Device
@@ -231,7 +239,9 @@ class Server:
         now = platform.clock.seconds
         session = Session(
             lambda requester: [
-                NodesApi(requester, self.nodes, views, devices, self.virtual, reactor),
+                NodeTablesApi(requester, views),
+                NodeRecordsApi(requester, self.nodes, devices, reactor),
+                NodesApi(requester, self.nodes), VirtualNodesApi(requester, self.virtual),
                 ReservationsApi(
                     requester, platform.registry, self.nodes, self.reservations, self.images
                 ),

@@ -801,7 +801,6 @@ class DetachedTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.place = Path(self.mktemp()).absolute()
         self.patch(detached, "PLACE", str(self.place))
-        self.patch(detached, "TRY_AGAIN", 0.0)
         self.broken: list[str] = []  # what becomes of the next connections
 
     def run_here(self, node: str, command: str, limit: float) -> Result:
@@ -832,7 +831,7 @@ class DetachedTests(SynchronousTestCase):
         work = self.place / "work"
         before = detached.prelude({"A": "it's\n$HOME", "B": "2"}, str(work))
         shells = LocalShells(self.run_here)
-        return detached.perform(shells, "n1", identity, before, command, limit, **how)
+        return detached.perform(shells, "n1", identity, before, command, limit, again=0.0, **how)
 
     def test_outcomes(self) -> None:
         """Statuses, whole outputs, variables, interpreters; what takes too long is ended."""

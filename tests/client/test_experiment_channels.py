@@ -77,7 +77,11 @@ class ChannelTests(SynchronousTestCase):
         self.opened: list[LocalStream] = []
         self.patch(LocalStream, "opened", self.opened)
         self.patch(channels, "Stream", LocalStream)
-        self.channels = Channels()
+        self.begin()
+
+    def begin(self, **limits: Any) -> None:
+        """Begin with no shell."""
+        self.channels = Channels(**limits)
         self.addCleanup(self.channels.close)
 
     def run_one(self, command: str, limit: float = 60.0) -> Any:
@@ -98,9 +102,9 @@ class ChannelTests(SynchronousTestCase):
 
     def test_limits(self) -> None:
         """What takes too long or prints too much is left, and the next command works."""
+        self.begin(most=1000)
         self.assertRaises(TimeoutException, self.run_one, "sleep 60", 0.3)
         self.assertEqual(self.run_one("echo 1"), (0, "1\n", ""))
-        self.patch(channels, "MOST", 1000)
         self.assertRaises(TooMuch, self.run_one, "head -c 5000 /dev/zero")
         self.assertEqual(self.run_one("echo 1"), (0, "1\n", ""))
         self.assertEqual(len(self.opened), 3)
@@ -111,7 +115,7 @@ class ChannelTests(SynchronousTestCase):
         place.mkdir()
         (place / "cat").write_text("#!/bin/sh\nhead -c 100000 /dev/zero >&2\n")
         (place / "cat").chmod(0o755)
-        self.patch(channels, "MOST", 1000)
+        self.begin(most=1000)
         with patch.dict(os.environ, PATH=f"{place}:{os.environ['PATH']}"):
             self.assertRaises(
                 TooMuch, self.channels.fetch, "n1", str(place / "cat"), lambda data: None, 60.0
@@ -119,8 +123,8 @@ class ChannelTests(SynchronousTestCase):
 
     def test_lost(self) -> None:
         """A shell that is gone is opened again; what was under way may have run."""
+        self.begin(idle=0.0)
         self.run_one("true")
-        self.patch(channels, "IDLE", 0.0)
         os.killpg(self.opened[0].process.pid, signal.SIGKILL)
         self.assertEqual(self.run_one("echo 1"), (0, "1\n", ""))
         failure = self.assertRaises(Failure, self.run_one, "kill -KILL -$$")

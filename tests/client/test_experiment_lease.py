@@ -65,8 +65,7 @@ class LeaseTests(SynchronousTestCase):
     def test_whose_time_is_over(self) -> None:
         """Nodes are not reserved for longer than was asked for."""
         self.forgotten = False
-        self.patch(reserving, "EVERY", 0.01)
-        reservation = Reservation("*", 1, "n1", 0.05, 0)
+        reservation = Reservation("*", 1, "n1", 0.05, 0, every=0.01)
         self.addCleanup(reservation.release)
         until = time.monotonic() + patient(20)
         while not reservation.lost and time.monotonic() < until:

@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -207,7 +208,7 @@ class RunTests(SynchronousTestCase):
         for module in (running, detached, stepping):
             self.patch(module, "PLACE", str(self.place / "node"))
         self.patch(parallel, "LINK", Link())
-        self.patch(detached, "TRY_AGAIN", 0.01)
+        self.patch(stepping, "perform", partial(detached.perform, again=0.01))
         self.patch(collecting, "LINK", Link())
         self.patch(holding, "LINK", Link())
         self.patch(timing, "LINK", Link())
@@ -1297,10 +1298,11 @@ measure:
                 raise Failure("lost")
             return self.run_here(node, text, limit)
 
-        self.patch(detached, "HELD", 0.2)
         shells = LocalShells(flaky)
         # The first attempt reached nothing: nobody knows.
-        found = detached.perform(shells, "n", "two", "true", "true", 30, patience=0.5)
+        found = detached.perform(
+            shells, "n", "two", "true", "true", 30, patience=0.5, again=0.01, held=0.2
+        )
         self.assertEqual(found.outcome, "unknown")
 
         def large(node: str, text: str, limit: float) -> Result:
@@ -1311,6 +1313,5 @@ measure:
 
     def test_searches(self) -> None:
         """An expression that would go on for ever is given up."""
-        self.patch(finding, "LIMIT", 0.5)
-        self.assertRaises(ValueError, finding.number, "(a+)+b", "a" * 60)
+        self.assertRaises(ValueError, finding.number, "(a+)+b", "a" * 60, limit=0.5)
         self.assertEqual(finding.number("([0-9.]+)", "x 4.5"), 4.5)

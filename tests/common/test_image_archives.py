@@ -8,11 +8,10 @@ import json
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from walt.common import image_archives
 from walt.common.errors import LimitExceeded, WaltError
 from walt.common.image_archives import BLOBS, INDEX, LAYOUT, Reading, index, lacking, manifest
 
@@ -70,10 +69,10 @@ def swapped(place: int, data: bytes, name: str = "") -> bytes:
 
 
 class ImageArchiveTests(SynchronousTestCase):
-    def read(self, data: bytes, **options: Any) -> Reading:
+    def read(self, data: bytes, *, heads: bool = False, **limits: int) -> Reading:
         """Read an archive."""
-        reading = Reading()
-        reading.all(io.BytesIO(data), **options)
+        reading = Reading(**limits)
+        reading.all(io.BytesIO(data), heads=heads)
         return reading
 
     def refused(self, data: bytes) -> str:
@@ -146,12 +145,8 @@ class ImageArchiveTests(SynchronousTestCase):
             self.assertTrue(self.refused(whole[:size]))
         self.assertIn("is missing", self.refused(archive(MEMBERS[:-1])))
         self.assertIn("no index", self.refused(archive(MEMBERS[:1])))
-        self.patch(image_archives, "LARGEST_TEXT", 20)
-        self.assertRaises(LimitExceeded, self.read, whole)
-        self.patch(image_archives, "LARGEST_TEXT", 1 << 20)
-        self.patch(image_archives, "LARGEST", len(LAYER))
-        self.assertRaises(WaltError, self.read, whole)
-        self.patch(image_archives, "LARGEST", 32 << 30)
+        self.assertRaises(LimitExceeded, self.read, whole, largest_text=20)
+        self.assertRaises(WaltError, self.read, whole, largest=len(LAYER))
         huge = tarfile.TarInfo(MEMBERS[-1][0])
         huge.size = 1 << 45
         bomb = b"".join(

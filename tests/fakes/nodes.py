@@ -31,7 +31,7 @@ from walt.server.domain.nodes.monitor import AT_ONCE as LATE_AT_ONCE
 from walt.server.domain.nodes.monitor import BootMonitor
 from walt.server.domain.nodes.progress import BootProgress
 from walt.server.domain.nodes.reboot import BEGUN_AT_ONCE, PARALLEL_REQUESTS, Rebooter
-from walt.server.domain.nodes.registration import Registration
+from walt.server.domain.nodes.registration import MAX_UNKNOWN, Registration
 from walt.server.domain.nodes.status import BootStatus
 from walt.server.domain.requester import IRequester
 from walt.server.runtime.workflow import Workflows
@@ -214,7 +214,7 @@ class FakePlatform:
     def __init__(
         self, *images: StoredImage, download: Any = None, grace: float = 180.0,
         late_at_once: int = LATE_AT_ONCE, parallel: int = PARALLEL_REQUESTS,
-        begun_at_once: int = BEGUN_AT_ONCE,
+        begun_at_once: int = BEGUN_AT_ONCE, most_unknown: int = MAX_UNKNOWN,
     ) -> None:
         self.clock = Clock()
         self.store = FakeDeviceStore(SERVER)
@@ -248,7 +248,7 @@ class FakePlatform:
         )
         self.registration = Registration(
             self.registry, self.images, self.defaults, self.workflows, self.platform,
-            self.monitor,
+            self.monitor, most_unknown=most_unknown,
         )
         self.boots = FakeBoots(self.store.devices)
         self.progress = BootProgress(

@@ -91,13 +91,18 @@ class Reading:
     """Takes the members of an archive as they come, and refuses what does not belong there.
 
     `images` has the layers of each image, lowest first, by its identity, once its configuration
-    has come. `sink` opens what becomes of a blob, by its SHA-256 (None: nothing is kept).
+    has come. `sink` opens what becomes of a blob, by its SHA-256 (None: nothing is kept). The
+    archive has `largest` bytes at most, each text of it `largest_text`.
     """
 
-    def __init__(self, sink: Callable[[str], IO[bytes]] | None = None) -> None:
+    def __init__(
+        self, sink: Callable[[str], IO[bytes]] | None = None, *, largest: int = LARGEST,
+        largest_text: int = LARGEST_TEXT,
+    ) -> None:
         self.images: dict[str, list[str]] = {}
         self.manifests: dict[str, bytes] = {}  # by the identity of the image
         self._sink = sink
+        self._largest, self._largest_text = largest, largest_text
         self._seen: set[str] = set()
         self._size = 0
         self._manifests: dict[str, int] = {}  # what is still to come, with its size
@@ -137,8 +142,8 @@ class Reading:
             raise Invalid(f"it holds {name[:80]!r} twice")
         self._seen.add(name)
         self._size += member.size
-        if self._size > LARGEST:
-            raise LimitExceeded(f"it is larger than {LARGEST >> 30} GiB")
+        if self._size > self._largest:
+            raise LimitExceeded(f"it is larger than {self._largest >> 30} GiB")
         if blob is None:
             data = self._text(archive, member)
             if name == INDEX:
@@ -159,8 +164,8 @@ class Reading:
             raise Invalid(f"{member.name} has {member.size} bytes in place of {size}")
 
     def _text(self, archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
-        if member.size > LARGEST_TEXT:
-            raise LimitExceeded(f"{member.name} is larger than {LARGEST_TEXT >> 20} MiB")
+        if member.size > self._largest_text:
+            raise LimitExceeded(f"{member.name} is larger than {self._largest_text >> 20} MiB")
         source = archive.extractfile(member)
         assert source is not None
         data = source.read(member.size)

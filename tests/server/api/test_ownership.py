@@ -9,7 +9,6 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.fakes.nodes import DEFAULT, FakePlatform, FakeRequester, node, stored
 from walt.server.api.nodes import ReservationsApi
-from walt.server.domain.nodes import reservations as module
 from walt.server.domain.nodes.reservations import Reservations
 
 
@@ -23,14 +22,13 @@ class OwnershipTests(SynchronousTestCase):
         fake = FakePlatform(stored(DEFAULT))
         self.now(fake.start())
         self.now(fake.registry.put(*(node(number) for number in range(2, 7))))
-        reservations = Reservations(fake.clock)
+        reservations = Reservations(fake.clock, at_once=2)
         reservations.take(
             [fake.registry.named("node-6")], "*", 1, 60.0, user="ann", holder="a script"
         )
         looks: list[str] = []
         look = reservations.get
         self.patch(reservations, "get", lambda mac: (looks.append(mac), look(mac))[1])
-        self.patch(module, "LOOKED_AT_ONCE", 2)
         locator = ReservationsApi(
             FakeRequester(), fake.registry, fake.nodes, reservations, fake.images
         )

@@ -38,7 +38,9 @@ class MemoryTests(SynchronousTestCase):
     def test_start(self) -> None:
         """While the start builds nothing is collected; what it built is left alone."""
         before = gc.get_freeze_count()
-        memory.building()
+        looks = memory.Looks()
+        memory.building(looks)
+        self.addCleanup(gc.callbacks.remove, looks)
         self.assertFalse(gc.isenabled())
         built = [Knot() for _ in range(1000)]
         memory.built()
@@ -56,24 +58,29 @@ class MemoryTests(SynchronousTestCase):
 
     def test_what_grows_later(self) -> None:
         """Is put aside after a long look that leaves much, without what was garbage."""
-        memory.building()
-        self.addCleanup(gc.callbacks.remove, memory.looks)
+        def look(looks: memory.Looks, generation: int = 2) -> None:
+            """Have the collector look once, and put aside what is beyond these limits."""
+            memory.building(looks)
+            try:
+                gc.collect(generation)
+            finally:
+                gc.callbacks.remove(looks)
+
         memory.built()
         kept, lost = [Knot() for _ in range(1000)], [Knot() for _ in range(1000)]
         seen = [weakref.ref(knot) for knot in lost]
         lost.clear()
         before = gc.get_freeze_count()
-        self.patch(memory, "LONG", float("inf"))
-        gc.collect(1)
-        gc.collect()
+        never, long = memory.Looks(long=float("inf")), memory.Looks(long=-1.0)
+        look(never, 1)
+        look(never)
         self.assertEqual(gc.get_freeze_count(), before)
-        self.patch(memory, "LONG", -1.0)
-        gc.collect()
+        look(long)
         self.assertEqual(gc.get_freeze_count(), before)
-        self.patch(memory, "MANY", len(kept) - 1)
-        gc.collect(1)
+        much = memory.Looks(long=-1.0, many=len(kept) - 1)
+        look(much, 1)
         self.assertEqual(gc.get_freeze_count(), before)
-        gc.collect()
+        look(much)
         self.assertGreaterEqual(gc.get_freeze_count() - before, len(kept))
         self.assertEqual([one for one in seen if one() is not None], [])
 

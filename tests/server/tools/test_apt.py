@@ -18,7 +18,6 @@ from zope.interface import implementer
 
 from tests.patience import patient
 from walt.common.errors import CommandFailed, Unavailable
-from walt.server.tools.setup import debian
 from walt.server.tools.setup.debian import POLICY, SOURCES, PackagesStep
 from walt.server.tools.setup.machine import Done, IPrograms, Machine, Memory, Programs
 
@@ -203,8 +202,7 @@ class AptTests(SynchronousTestCase):
         with open(self.root / "var/lib/apt/lists/lock", "w") as lock:
             fcntl.lockf(lock, fcntl.LOCK_EX)
             pauses = []
-            self.patch(debian, "PATIENCE", 15.0)
-            step = replace(self.step("one"), sleep=pauses.append)
+            step = replace(self.step("one"), sleep=pauses.append, patience=15.0)
             self.assertIn("Could not get lock", str(self.assertRaises(CommandFailed, step.apply)))
             self.assertEqual(len(pauses), 3)
 

@@ -8,7 +8,6 @@ import os
 import tarfile
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -38,7 +37,9 @@ class UnpackTests(SynchronousTestCase):
         self.outside.mkdir()
         self.count = 0
 
-    def unpack(self, *members: tuple[tarfile.TarInfo, bytes], data: bytes | None = None) -> Path:
+    def unpack(
+        self, *members: tuple[tarfile.TarInfo, bytes], data: bytes | None = None, **limits: int
+    ) -> Path:
         self.count += 1
         if data is None:
             made = io.BytesIO()
@@ -49,7 +50,8 @@ class UnpackTests(SynchronousTestCase):
         (self.base / "archive").write_bytes(data)
         place = self.base / f"content-{self.count}"
         build_context.unpack(
-            {"archive": str(self.base / "archive"), "directory": str(place)}, lambda text: None
+            {"archive": str(self.base / "archive"), "directory": str(place)}, lambda text: None,
+            **limits,
         )
         return place
 
@@ -106,17 +108,17 @@ class UnpackTests(SynchronousTestCase):
                 info = tarfile.TarInfo(f"f{number}")
                 info.size = 1 << 40
                 archive.addfile(info)
-        with mock.patch.object(build_context, "MAX_BYTES", 1 << 20):
-            self.assertRaises(LimitExceeded, self.unpack, data=made.getvalue())
-            huge = io.BytesIO()
-            with tarfile.open(fileobj=huge, mode="w:gz") as archive:
-                info = tarfile.TarInfo("zeros")
-                info.size = 64 << 20
-                archive.addfile(info, gzip.GzipFile(fileobj=io.BytesIO(zeros)))
-            self.assertLess(len(huge.getvalue()), 1 << 20)
-            self.assertRaises(LimitExceeded, self.unpack, data=huge.getvalue())
-        with mock.patch.object(build_context, "MAX_MEMBERS", 10):
-            self.assertRaises(LimitExceeded, self.unpack, *[member(f"f{n}") for n in range(11)])
+        small = 1 << 20
+        self.assertRaises(LimitExceeded, self.unpack, data=made.getvalue(), most_bytes=small)
+        huge = io.BytesIO()
+        with tarfile.open(fileobj=huge, mode="w:gz") as archive:
+            info = tarfile.TarInfo("zeros")
+            info.size = 64 << 20
+            archive.addfile(info, gzip.GzipFile(fileobj=io.BytesIO(zeros)))
+        self.assertLess(len(huge.getvalue()), small)
+        self.assertRaises(LimitExceeded, self.unpack, data=huge.getvalue(), most_bytes=small)
+        many = [member(f"f{n}") for n in range(11)]
+        self.assertRaises(LimitExceeded, self.unpack, *many, most_members=10)
 
     def test_damaged(self) -> None:
         """Neither garbage nor half an archive."""

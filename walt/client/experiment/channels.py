@@ -54,7 +54,8 @@ class NotBegun(Failure):
 class _Channel:
     """The shell of one node. Raises Failure when the connection breaks."""
 
-    def __init__(self, node: str) -> None:
+    def __init__(self, node: str, most: int) -> None:
+        self._most = most
         self._stream = Stream(NODE_COMMAND, {"node": node, "command": "exec sh"})
         self.used = 0.0
 
@@ -86,10 +87,10 @@ class _Channel:
                     )
                 if kind in printed:
                     printed[kind] += payload
-            if len(err) + (len(out) if write is None else 0) > MOST:
+            if len(err) + (len(out) if write is None else 0) > self._most:
                 raise TooMuch(
-                    f"the command printed more than {MOST >> 20} MiB: write that into a file of"
-                    " the node, and save the file"
+                    f"the command printed more than {self._most >> 20} MiB: write that into a file"
+                    " of the node, and save the file"
                 )
             at = out.rfind(last, max(0, len(out) - kept))
             if at >= 0 and out.endswith(b"\n") and err.endswith(errors_end):
@@ -112,9 +113,14 @@ class _Channel:
 
 
 class Channels:
-    """Shells of nodes, opened when they are needed; each node serves one thread at a time."""
+    """Shells of nodes, opened when they are needed; each node serves one thread at a time.
 
-    def __init__(self) -> None:
+    Of what a command prints `most` bytes are kept; a shell that was not used for `idle` seconds is
+    asked whether it is still there.
+    """
+
+    def __init__(self, *, most: int = MOST, idle: float = IDLE) -> None:
+        self._most, self._idle = most, idle
         self._open: dict[str, _Channel] = {}
         self._locks: dict[str, threading.Lock] = {}
 
@@ -154,7 +160,7 @@ class Channels:
     def _channel(self, node: str, until: float) -> _Channel:
         """Return a shell that has just answered. Raises NotBegun."""
         known = self._open.get(node)
-        if known is not None and time.monotonic() - known.used < IDLE:
+        if known is not None and time.monotonic() - known.used < self._idle:
             return known
         soon = min(until, time.monotonic() + OPENS)
         if known is not None:
@@ -164,7 +170,7 @@ class Channels:
             except (Failure, OSError):
                 self._drop(node)  # it is gone since it was used
         try:
-            channel = self._open[node] = _Channel(node)
+            channel = self._open[node] = _Channel(node, self._most)
             channel.run(":", soon)
         except (Failure, OSError) as error:
             self._drop(node)

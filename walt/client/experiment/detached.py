@@ -119,12 +119,13 @@ def prelude(
 
 def perform(
     shells: Shells, node: str, identity: str, before: str, command: str, limit: float, *,
-    follow: bool = False, patience: float = 120.0,
+    follow: bool = False, patience: float = 120.0, again: float = TRY_AGAIN, held: float = HELD,
 ) -> Outcome:
     """Run a command of the shell on a node, once, after a `prelude`; return how it ended.
 
     `identity` names this run of it, `limit` is in seconds. With `follow` it is not started. Server
-    or node may be away for `patience` seconds, then its outcome is unknown. Raises Refused.
+    or node may be away for `patience` seconds, then its outcome is unknown; `again` is the pause
+    between two attempts, and one that lasted `held` was a connection. Raises Refused.
     """
     if not ID.fullmatch(identity):
         raise ValueError(identity)
@@ -157,11 +158,11 @@ def perform(
             reason, begun = in_words(error), True
         # It may have run: from now on it is followed.
         mode, now = "follow" if begun else mode, time.monotonic()
-        if not away or now - asked > HELD:
+        if not away or now - asked > held:
             away = now
         if now - away >= patience:
             return Outcome("unknown", -1, "", f"nobody answered: {reason}", now - began)
-        time.sleep(TRY_AGAIN)
+        time.sleep(again)
 
 
 def _outcome(result: Result, seconds: float) -> Outcome | None:

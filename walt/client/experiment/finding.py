@@ -10,12 +10,12 @@ LIMIT = 5.0  # seconds for one search
 LARGEST = 1e300
 
 
-def number(pattern: str, text: str) -> float:
+def number(pattern: str, text: str, *, limit: float = LIMIT) -> float:
     """Return the number that the group of a pattern finds.
 
-    Raises ValueError where there is none, or when the search takes too long.
+    Raises ValueError where there is none, or when the search takes more than `limit` seconds.
     """
-    match = _searched(re.compile(pattern), text)
+    match = _searched(re.compile(pattern), text, limit)
     found = match[1] if match is not None else None
     try:
         value = float(found or "")
@@ -26,16 +26,16 @@ def number(pattern: str, text: str) -> float:
     return value
 
 
-def _searched(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
+def _searched(pattern: re.Pattern[str], text: str, limit: float) -> re.Match[str] | None:
     """Search; a signal ends it, which the main thread of a command alone can ask for."""
     if threading.current_thread() is not threading.main_thread():
         return pattern.search(text)
 
     def late(signum: int, frame: object) -> None:
-        raise ValueError(f"the search took more than {LIMIT:g} s")
+        raise ValueError(f"the search took more than {limit:g} s")
 
     former = signal.signal(signal.SIGALRM, late)
-    signal.setitimer(signal.ITIMER_REAL, LIMIT)
+    signal.setitimer(signal.ITIMER_REAL, limit)
     try:
         return pattern.search(text)
     finally:

@@ -19,10 +19,14 @@ class Reservation:
     """Nodes that are reserved until `release`, the end of a `with` block, or a moment (`until`).
 
     A thread tells the server that this program lives; without it the nodes are free after a
-    minute. `until` is in epoch seconds of this machine.
+    minute. `until` is in epoch seconds of this machine; `every` has the seconds between two words.
     """
 
-    def __init__(self, model: str, count: int, nodes: object, seconds: float, wait: float) -> None:
+    def __init__(
+        self, model: str, count: int, nodes: object, seconds: float, wait: float, *,
+        every: float = EVERY,
+    ) -> None:
+        self._every = every
         self._holder = uuid.uuid4().hex
         names = self._take(model, count, set_text(nodes), seconds, wait)
         self.nodes = NodeSet(find(",".join(names)))
@@ -50,7 +54,7 @@ class Reservation:
                 time.sleep(min(ASK_AGAIN, max(0.0, limit - time.monotonic())))
 
     def _keep(self) -> None:
-        while not self._over.wait(EVERY) and time.time() < self.until:
+        while not self._over.wait(self._every) and time.time() < self.until:
             self.ask()
         if not self._over.is_set():
             self.lost = "their time is over"

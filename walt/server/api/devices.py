@@ -144,15 +144,27 @@ class SwitchesApi(amp.CommandLocator):
 
 
 class RegistrationApi(amp.CommandLocator):
-    """What nodes, virtual hosts and tools of the server tell of devices; `ip` is the caller's."""
+    """What tools of the server tell of devices."""
 
-    def __init__(
-        self, registration: Registration, announcements: Announcements,
-        neighbours: NeighbourReports, views: DeviceViews, ip: str | None,
-    ) -> None:
+    def __init__(self, registration: Registration, announcements: Announcements) -> None:
         self._registration = registration
         self._announcements = announcements
-        self._neighbours = neighbours
+
+    @commands.RegisterDevice.responder
+    async def register(
+        self, vci: str, uci: str, ip: str, mac: str, name: str | None = None
+    ) -> dict[str, Any]:
+        """Register the device that got a lease."""
+        self._announcements.leased(mac, ip)
+        await self._registration.register(Sighting(mac, ip, vci, uci, name))
+        return {}
+
+
+class AnnouncementsApi(amp.CommandLocator):
+    """What machines that emulate nodes tell of these, and ask; `ip` is the caller's."""
+
+    def __init__(self, announcements: Announcements, views: DeviceViews, ip: str | None) -> None:
+        self._announcements = announcements
         self._views = views
         self._ip = ip
 
@@ -164,19 +176,18 @@ class RegistrationApi(amp.CommandLocator):
         await self._announcements.announce(self._ip, Sighting(mac, ip, vci, uci, name))
         return {}
 
-    @commands.RegisterDevice.responder
-    async def register(
-        self, vci: str, uci: str, ip: str, mac: str, name: str | None = None
-    ) -> dict[str, Any]:
-        """Register the device that got a lease."""
-        self._announcements.leased(mac, ip)
-        await self._registration.register(Sighting(mac, ip, vci, uci, name))
-        return {}
-
     @commands.GetVirtualDevice.responder
     def get_by_mac(self, mac: str) -> dict[str, Any]:
         """Return the record of a MAC or VPN MAC, null if it is unknown."""
         return {"device": self._views.for_nodes(mac)}
+
+
+class NeighboursApi(amp.CommandLocator):
+    """What nodes tell of the cables; `ip` is the caller's."""
+
+    def __init__(self, neighbours: NeighbourReports, ip: str | None) -> None:
+        self._neighbours = neighbours
+        self._ip = ip
 
     @commands.ReportNeighbour.responder
     async def report_neighbour(self, mac: str, label: str) -> dict[str, Any]:

@@ -26,20 +26,12 @@ from walt.server.domain.requester import IRequester
 from walt.server.domain.virtual.machines import VirtualNodes
 
 
-class NodesApi(amp.CommandLocator):
-    """Nodes: what they are, what they boot, their consoles."""
+class NodeTablesApi(amp.CommandLocator):
+    """Tables of nodes."""
 
-    def __init__(
-        self, requester: IRequester, nodes: NodeService, views: NodeViews, devices: DeviceViews,
-        virtual: VirtualNodes, clock: IReactorTime,
-    ) -> None:
+    def __init__(self, requester: IRequester, views: NodeViews) -> None:
         self._requester = requester
-        self._nodes = nodes
         self._views = views
-        self._devices = devices
-        self._virtual = virtual
-        self._clock = clock
-        self._typed: set[str] = set()  # nodes on whose consoles this requester typed
 
     @commands.ShowNodes.responder
     async def show(self, all: bool) -> dict[str, Any]:
@@ -52,6 +44,18 @@ class NodesApi(amp.CommandLocator):
         """Return what the tables of `walt node show` show."""
         user = self._requester.username
         return {"tables": Written(*await self._views.listed(user, show_all=all))}
+
+
+class NodeRecordsApi(amp.CommandLocator):
+    """Which nodes a set has, what they are, how they booted."""
+
+    def __init__(
+        self, requester: IRequester, nodes: NodeService, devices: DeviceViews, clock: IReactorTime
+    ) -> None:
+        self._requester = requester
+        self._nodes = nodes
+        self._devices = devices
+        self._clock = clock
 
     @commands.ExpandNodes.responder
     def expand(self, nodes: str) -> dict[str, Any]:
@@ -71,21 +75,13 @@ class NodesApi(amp.CommandLocator):
         found = await self._nodes.boots(nodes, count, self._requester, most)
         return {"boots": await written((boot.row() for boot in found), self._clock)}
 
-    @commands.CreateNode.responder
-    async def create(self, name: str) -> dict[str, Any]:
-        """Make a virtual node for the caller, and start it."""
-        await self._virtual.create(name, self._requester)
-        return {}
 
-    @commands.RemoveNode.responder
-    async def remove(
-        self, name: str, force: bool | None = None, keep_logs: bool | None = None
-    ) -> dict[str, Any]:
-        """Remove a virtual node, its disks and its settings."""
-        await self._virtual.remove(
-            name, self._requester, force=bool(force), keep_logs=bool(keep_logs)
-        )
-        return {}
+class NodesApi(amp.CommandLocator):
+    """What nodes boot, and when."""
+
+    def __init__(self, requester: IRequester, nodes: NodeService) -> None:
+        self._requester = requester
+        self._nodes = nodes
 
     @commands.SetNodesImage.responder
     async def set_image(self, nodes: str, image: str) -> dict[str, Any]:
@@ -137,6 +133,37 @@ class NodesApi(amp.CommandLocator):
         await self._nodes.blink(node, on, self._requester)
         return {}
 
+    @commands.CheckNodeReachable.responder
+    async def check_reachable(self, node: str) -> dict[str, Any]:
+        """Answer when a node is booted and answers; Unavailable."""
+        await self._nodes.check_reachable(node, self._requester)
+        return {}
+
+
+class VirtualNodesApi(amp.CommandLocator):
+    """Virtual nodes: they come and go; their consoles."""
+
+    def __init__(self, requester: IRequester, virtual: VirtualNodes) -> None:
+        self._requester = requester
+        self._virtual = virtual
+        self._typed: set[str] = set()  # nodes on whose consoles this requester typed
+
+    @commands.CreateNode.responder
+    async def create(self, name: str) -> dict[str, Any]:
+        """Make a virtual node for the caller, and start it."""
+        await self._virtual.create(name, self._requester)
+        return {}
+
+    @commands.RemoveNode.responder
+    async def remove(
+        self, name: str, force: bool | None = None, keep_logs: bool | None = None
+    ) -> dict[str, Any]:
+        """Remove a virtual node, its disks and its settings."""
+        await self._virtual.remove(
+            name, self._requester, force=bool(force), keep_logs=bool(keep_logs)
+        )
+        return {}
+
     @commands.ConsoleInput.responder
     def console_input(self, node: str, data: bytes) -> dict[str, Any]:
         """Type bytes on the console of a virtual node."""
@@ -144,12 +171,6 @@ class NodesApi(amp.CommandLocator):
         if node not in self._typed:
             self._typed.add(node)
             self._virtual.console_used(node, self._requester)
-        return {}
-
-    @commands.CheckNodeReachable.responder
-    async def check_reachable(self, node: str) -> dict[str, Any]:
-        """Answer when a node is booted and answers; Unavailable."""
-        await self._nodes.check_reachable(node, self._requester)
         return {}
 
 

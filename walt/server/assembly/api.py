@@ -11,12 +11,27 @@ from twisted.protocols.amp import CommandLocator
 from walt.server.adapters.postgres.changes import PostgresChanges
 from walt.server.adapters.postgres.checkpoints import PostgresCheckpoints
 from walt.server.api.access import AccessApi
-from walt.server.api.devices import ChangesApi, DevicesApi, RegistrationApi, SwitchesApi
+from walt.server.api.devices import (
+    AnnouncementsApi,
+    ChangesApi,
+    DevicesApi,
+    NeighboursApi,
+    RegistrationApi,
+    SwitchesApi,
+)
 from walt.server.api.experiments import ExperimentsApi
 from walt.server.api.images import ImagesApi
 from walt.server.api.keys import KeysApi
 from walt.server.api.logs import LogsApi
-from walt.server.api.nodes import NodeFilesApi, NodesApi, PlansApi, ReservationsApi
+from walt.server.api.nodes import (
+    NodeFilesApi,
+    NodeRecordsApi,
+    NodesApi,
+    NodeTablesApi,
+    PlansApi,
+    ReservationsApi,
+    VirtualNodesApi,
+)
 from walt.server.api.registries import RegistriesApi
 from walt.server.api.server import ClockApi, DatabaseApi, ServerApi
 from walt.server.api.vpn import VpnApi
@@ -77,7 +92,9 @@ def build_api(
 
     def locators(requester: IRequester, identity: Identity) -> list[CommandLocator]:
         return [
-            NodesApi(requester, nodes.service, nodes.views, views, nodes.virtual, clock),
+            NodeTablesApi(requester, nodes.views),
+            NodeRecordsApi(requester, nodes.service, views, clock),
+            NodesApi(requester, nodes.service), VirtualNodesApi(requester, nodes.virtual),
             ReservationsApi(
                 requester, registry, nodes.service, nodes.reservations, images.service
             ),
@@ -89,7 +106,9 @@ def build_api(
             SwitchesApi(
                 requester, switches.exploration, switches.power, switches.views, clock
             ),
-            RegistrationApi(nodes.registration, announcements, reports, views, identity.ip),
+            RegistrationApi(nodes.registration, announcements),
+            AnnouncementsApi(announcements, views, identity.ip),
+            NeighboursApi(reports, identity.ip),
             ImagesApi(requester, images.service, operations),
             RegistriesApi(requester, operations),
             LogsApi(requester, base.logs, issuers, checkpoints, now),

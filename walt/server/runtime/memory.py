@@ -30,17 +30,14 @@ SELDOM = (500_000, 10, 10)
 EVERY = 30.0  # seconds between two times that memory is given back, which takes milliseconds
 
 
-def building() -> None:
-    """Collect nothing until `built`: to be called at the beginning of the start."""
-    gc.disable()
-    if looks not in gc.callbacks:
-        gc.callbacks.append(looks)
-
-
 class Looks:
-    """Puts aside what is there after each long look at all (gc.callbacks)."""
+    """Puts aside what is there after each long look at all (gc.callbacks).
 
-    def __init__(self) -> None:
+    It is long when it takes more than `long` seconds, and leaves more than `many` objects.
+    """
+
+    def __init__(self, *, long: float = LONG, many: int = MANY) -> None:
+        self._long, self._many = long, many
         self._begun = 0.0
 
     def __call__(self, phase: str, told: Mapping[str, int]) -> None:
@@ -49,11 +46,21 @@ class Looks:
             return
         if phase == "start":
             self._begun = time.thread_time()
-        elif time.thread_time() - self._begun > LONG and len(gc.get_objects(2)) > MANY:
+        elif (
+            time.thread_time() - self._begun > self._long
+            and len(gc.get_objects(2)) > self._many
+        ):
             gc.freeze()
 
 
-looks = Looks()  # there is one collector
+_LOOKS = Looks()  # there is one collector
+
+
+def building(looks: Looks = _LOOKS) -> None:
+    """Collect nothing until `built`: to be called at the beginning of the start."""
+    gc.disable()
+    if looks not in gc.callbacks:
+        gc.callbacks.append(looks)
 
 
 def built(*, filling: bool = False) -> None:

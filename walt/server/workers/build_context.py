@@ -22,14 +22,17 @@ BLOCK = 1 << 20
 MEMORY = 1 << 30  # bytes of address space for a job
 
 
-def unpack(arguments: dict[str, Any], progress: Progress) -> dict[str, int]:
+def unpack(
+    arguments: dict[str, Any], progress: Progress, *, most_bytes: int = MAX_BYTES,
+    most_members: int = MAX_MEMBERS,
+) -> dict[str, int]:
     """Unpack `archive` into the new directory `directory`; everything belongs to root.
 
     Modes are kept (it lies where no other account comes), links too, and never followed.
     Raises Invalid for members that lead outside, devices, and damaged archives,
     LimitExceeded for what would not fit.
     """
-    tree = _Tree(Path(arguments["directory"]))
+    tree = _Tree(Path(arguments["directory"]), most_bytes, most_members)
     try:
         with tarfile.open(arguments["archive"], "r:*", tarinfo=BoundedMember) as archive:
             for member in members(archive):
@@ -46,10 +49,11 @@ def unpack(arguments: dict[str, Any], progress: Progress) -> dict[str, int]:
 
 
 class _Tree:
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, most_bytes: int, most_members: int) -> None:
         root.mkdir(mode=0o700)
         self._root = os.fspath(root)
-        self._limit = min(MAX_BYTES, room(root))
+        self._limit = min(most_bytes, room(root))
+        self._most_members = most_members
         self.members = 0
         self.size = 0
 
@@ -57,10 +61,10 @@ class _Tree:
         """Create one member."""
         self.members += 1
         self.size += max(0, member.size) if member.isreg() else 0
-        if self.members > MAX_MEMBERS or self.size > self._limit:
+        if self.members > self._most_members or self.size > self._limit:
             raise LimitExceeded(
                 f"the archive is too large: above {self._limit >> 20} MiB or"
-                f" {MAX_MEMBERS} files"
+                f" {self._most_members} files"
             )
         path = self._path(member.name)
         if path == self._root:

@@ -16,7 +16,6 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from tests.patience import patient
 from tests.server.adapters.systemd.stand_in import Bus, Stranger, Systemd, until
 from walt.common.errors import CommandFailed, Unavailable
-from walt.server.adapters.systemd import units as module
 from walt.server.adapters.systemd.bus import BUS, leave
 from walt.server.adapters.systemd.journal import Journal, entry
 from walt.server.adapters.systemd.units import (
@@ -26,9 +25,8 @@ from walt.server.adapters.systemd.units import (
     SystemdUnits,
     path_of,
 )
-from walt.server.runtime import kept
 from walt.server.runtime.child import ChildService
-from walt.server.runtime.kept import ChildSpec
+from walt.server.runtime.kept import LONGEST_PAUSE, ChildSpec
 from walt.server.runtime.process import Launcher
 from walt.server.runtime.units import UnitLauncher, UnitService, UnitState, Unseen
 
@@ -124,9 +122,8 @@ class UnitsTests(TestCase):
 
     async def test_answers_that_are_late(self) -> None:
         """A systemd that is busy says nothing about a unit: it is asked until it answers."""
-        units = self.units()
+        units = self.units(call_limit=patient(0.5))
         await units.restart(ONE)
-        self.patch(module, "CALL_LIMIT", 0.5)
         for member in ("Get", "RestartUnit"):
             self.systemd.deaf = {member}
             with self.assertRaises(Unseen) as caught:
@@ -138,23 +135,22 @@ class UnitsTests(TestCase):
             self.assertEqual(self.told[-1].active, "active")
         self.systemd.deaf = {"Get"}
         self.systemd.change(ONE, active="failed", status=9)
-        await deferLater(self.reactor, 0.8)  # it has been asked in vain
+        await deferLater(self.reactor, patient(0.8))  # it has been asked in vain
         self.systemd.deaf = set()
         await self.until(lambda: self.told[-1].status == 9)
 
     async def test_a_daemon_out_of_sight(self) -> None:
         """One that was started is no other one when its state is told late."""
-        units = self.units()
+        units = self.units(call_limit=patient(0.5))
         await units.stop(ONE)
         daemon = UnitService(
             self.reactor, units, ChildSpec("dhcpd", ()), on_line=lambda line: None
         )
-        self.patch(module, "CALL_LIMIT", 0.5)
         self.systemd.deaf = {"Get"}
         daemon.startService()
         self.addCleanup(daemon.stopService)
         await self.until(lambda: self.systemd.states[ONE]["active"] == "active")
-        await deferLater(self.reactor, 0.8)
+        await deferLater(self.reactor, patient(0.8))
         self.systemd.deaf = set()
         await self.until(lambda: daemon.pid is not None)
         health = daemon.health
@@ -185,8 +181,7 @@ class UnitsTests(TestCase):
 
     async def test_an_end_while_nobody_listens(self) -> None:
         """A bus that starts anew at that moment: the unit is looked at once it is there."""
-        self.patch(module, "AGAIN", 1e6)
-        units = self.units()
+        units = self.units(again=1e6)
         await units.restart(ONE)
         self.systemd.outcome = None
         waiting = units.restart(ONE)
@@ -349,13 +344,13 @@ exec sleep 1000
         got: list[str] = []
         journal = Journal(reactor, Here(), {ONE: got.append})  # type: ignore[arg-type]
         # One that has got on is started again at once, whatever the pause is for others.
-        self.patch(kept, "LONGEST_PAUSE", 1e6)
-        journal._fails = 30
+        journal._fails, began = 30, reactor.seconds()  # type: ignore[attr-defined]
         journal.startService()
         self.addCleanup(journal.stopService)
         called = place / "called"
         await until(reactor, lambda: called.exists() and len(called.read_text().split("\n")) > 2)
         await until(reactor, lambda: len(got) == 3)
+        self.assertLess(reactor.seconds() - began, LONGEST_PAUSE)  # type: ignore[attr-defined]
         self.assertEqual(got, ["first", "b\ufffd(", "one line\x85\u2028still"])
         first, second = called.read_text().splitlines()
         self.assertRegex(first, r"^--namespace=walt .* --since=@[0-9]+\.[0-9]{6} ")

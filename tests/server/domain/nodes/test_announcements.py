@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from typing import Any
-from unittest import mock
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
@@ -14,7 +13,6 @@ from tests.fakes.nodes import DEFAULT, FakePlatform, stored
 from walt.common.errors import Denied, Invalid, LimitExceeded
 from walt.common.leases import Sighting
 from walt.server.domain.devices.model import Device
-from walt.server.domain.nodes import registration
 from walt.server.domain.nodes.announcements import (
     MAX_OF_CALLER,
     PATIENCE,
@@ -22,6 +20,7 @@ from walt.server.domain.nodes.announcements import (
     LeaseBook,
 )
 from walt.server.domain.nodes.device_views import DeviceViews
+from walt.server.domain.nodes.registration import MAX_UNKNOWN
 from walt.server.domain.nodes.views import AT_ONCE
 
 MAC, OTHER = "52:54:00:00:00:07", "52:54:00:00:00:08"
@@ -30,7 +29,11 @@ IP, UCI = "192.168.1.7", "walt.node.pc-x86-64"
 
 class AnnouncementTests(SynchronousTestCase):
     def setUp(self) -> None:
-        self.fake = FakePlatform(stored(DEFAULT))
+        self.begin()
+
+    def begin(self, most_unknown: int = MAX_UNKNOWN) -> None:
+        """Start a platform."""
+        self.fake = FakePlatform(stored(DEFAULT), most_unknown=most_unknown)
         self.successResultOf(Deferred.fromCoroutine(self.fake.start()))
         self.book = LeaseBook()
         self.announcements = Announcements(
@@ -103,11 +106,11 @@ class AnnouncementTests(SynchronousTestCase):
 
     def test_unknown_devices_are_limited(self) -> None:
         """With one warning; nodes are registered still."""
-        with mock.patch.object(registration, "MAX_UNKNOWN", 3):
-            for number in range(10, 20):
-                ip = f"192.168.1.{number}"
-                self.successResultOf(self.announce(ip, f"52:54:00:00:01:{number}", ip))
-            self.successResultOf(self.announce(IP, MAC, IP, uci=UCI))
+        self.begin(most_unknown=3)
+        for number in range(10, 20):
+            ip = f"192.168.1.{number}"
+            self.successResultOf(self.announce(ip, f"52:54:00:00:01:{number}", ip))
+        self.successResultOf(self.announce(IP, MAC, IP, uci=UCI))
         kinds = sorted(one.type for one in self.fake.registry.all())
         self.assertEqual(kinds, ["node", "server", "unknown", "unknown", "unknown"])
         lines = self.successResultOf(Deferred.fromCoroutine(self.fake.lines("devices")))

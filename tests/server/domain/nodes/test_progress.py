@@ -11,7 +11,6 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.fakes.nodes import DEFAULT, FakePlatform, FakeRequester, node, stored
 from walt.common.errors import Invalid, LimitExceeded, Unavailable
-from walt.server.domain.nodes import progress
 from walt.server.domain.nodes.actions import LATE_TOLD, LOOK_AGAIN
 from walt.server.domain.nodes.boots import Boot, Outcome, Stage
 from walt.server.domain.nodes.monitor import LATE_BOOT, POWERSAVE
@@ -169,11 +168,12 @@ class ProgressTests(SynchronousTestCase):
         self.fake.clock.advance(0)
         self.successResultOf(learning)
 
-    def restarted(self) -> BootProgress:
+    def restarted(self, **limits: int) -> BootProgress:
         """Return what the next server knows."""
         fake = self.fake
         after = BootProgress(
-            fake.clock, fake.registry, fake.boots, fake.status.is_booted, fake.images.digest
+            fake.clock, fake.registry, fake.boots, fake.status.is_booted, fake.images.digest,
+            **limits,
         )
         self.now(after.load())
         self.now(after.learn())
@@ -278,8 +278,8 @@ class ProgressTests(SynchronousTestCase):
         self.progress.started(TWO)
         last = self.now(self.progress.history([ONE, TWO], 5, 2))
         self.assertEqual([one.mac for one in last], [ONE.mac, TWO.mac])
-        self.patch(progress, "MOST_TOLD", 2)
-        work = Deferred.fromCoroutine(self.progress.history([ONE, TWO], 5))
+        few = self.restarted(most_told=2)
+        work = Deferred.fromCoroutine(few.history([ONE, TWO], 5))
         self.assertIn("more than 2 records", str(self.failureResultOf(work, LimitExceeded).value))
 
     def test_a_database_that_is_away_for_long(self) -> None:

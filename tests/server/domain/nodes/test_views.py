@@ -17,7 +17,6 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.fakes.nodes import FakePower, FakeProvisioning
 from tests.server.streams.platform import Platform
 from walt.server.domain.devices.model import Device
-from walt.server.domain.nodes import views as module
 from walt.server.domain.nodes.progress import BootProgress
 from walt.server.domain.nodes.reservations import SILENCE, Reservations
 from walt.server.domain.nodes.views import AT_ONCE, COLUMNS, NodeViews
@@ -68,12 +67,13 @@ class Lab:
 
     def another(
         self, clock: Clock | None = None,
-        emulated: Callable[[Device], bool] = lambda device: False,
+        emulated: Callable[[Device], bool] = lambda device: False, **limits: int,
     ) -> NodeViews:
         """Return views that have kept nothing."""
         return NodeViews(
             self.platform.registry, self.platform.status, self.power, self.provisioning,
-            self.progress, self.reservations, emulated, clock or self.clock, self.at_once,
+            self.progress, self.reservations, emulated, clock or self.clock,
+            at_once=self.at_once, **limits,
         )
 
     def do(self, step: str, number: int) -> None:
@@ -225,10 +225,9 @@ class RowsTests(SynchronousTestCase):
     def test_written_in_turns(self) -> None:
         """Rows that are there already are written some in each turn."""
         lab, turns = Lab(), Turns()
-        views = lab.another(turns)
+        views = lab.another(turns, written_at_once=2)
         Deferred.fromCoroutine(lab.platform.registry.put(*MANY))
         turns.until(Deferred.fromCoroutine(views.written(MANY)))
-        self.patch(module, "WRITTEN_AT_ONCE", 2)
         work = Deferred.fromCoroutine(views.written(MANY[:3]))
         self.assertNoResult(work)
         turns.until(work)

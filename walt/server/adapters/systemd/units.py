@@ -69,15 +69,18 @@ class SystemdUnits(Service):
     """Talk to systemd by the system bus at `socket`.
 
     A connection that is lost is made again; orders meanwhile fail with Unavailable. `journal`
-    gets the units whose lines are wanted, when it is started.
+    gets the units whose lines are wanted, when it is started. In seconds, an answer may take
+    `call_limit`, a job `job_limit`; `again` is between two attempts to reach the bus.
     """
 
     def __init__(
         self, reactor: IReactor, journal: Callable[[dict[str, Callable[[str], None]]], Kept], *,
-        socket: Path = SOCKET, job_limit: float = JOB_LIMIT,
+        socket: Path = SOCKET, call_limit: float = CALL_LIMIT, job_limit: float = JOB_LIMIT,
+        again: float = AGAIN,
     ) -> None:
         self.setName("systemd")
-        self._reactor, self._socket, self._job_limit = reactor, socket, job_limit
+        self._reactor, self._socket = reactor, socket
+        self._call_limit, self._job_limit, self._pause = call_limit, job_limit, again
         self._make_journal = journal
         self._journal: Kept | None = None
         self._listeners: dict[str, Listener] = {}
@@ -121,17 +124,19 @@ class SystemdUnits(Service):
             on_lost=self._lost,
         )
         try:
-            endpoint = UNIXClientEndpoint(self._reactor, str(self._socket), timeout=CALL_LIMIT)
+            endpoint = UNIXClientEndpoint(
+                self._reactor, str(self._socket), timeout=self._call_limit
+            )
             await endpoint.connect(Factory.forProtocol(lambda: bus))
-            await bus.is_up(CALL_LIMIT)
+            await bus.is_up(self._call_limit)
             await bus.listen(
-                f"type='signal',sender='{NAME}',interface='{MANAGER.interface}'", CALL_LIMIT
+                f"type='signal',sender='{NAME}',interface='{MANAGER.interface}'", self._call_limit
             )
             await bus.listen(
                 f"type='signal',sender='{NAME}',interface='{PROPERTIES}',"
-                f"path_namespace='{UNIT_PATH.rstrip('/')}'", CALL_LIMIT
+                f"path_namespace='{UNIT_PATH.rstrip('/')}'", self._call_limit
             )
-            await bus.call(MANAGER, "Subscribe", limit=CALL_LIMIT)
+            await bus.call(MANAGER, "Subscribe", limit=self._call_limit)
         except Exception as error:  # of the kernel, of the bus, of systemd
             self._not_there(f"systemd cannot be asked: {in_words(error)}")
             leave(bus)
@@ -152,7 +157,7 @@ class SystemdUnits(Service):
 
     async def _subscribe(self, bus: SystemBus) -> None:
         with suppress(WaltError):  # it knows of us, or it is gone again
-            await bus.call(MANAGER, "Subscribe", limit=CALL_LIMIT)
+            await bus.call(MANAGER, "Subscribe", limit=self._call_limit)
         self._look_at_all()
 
     def _not_there(self, words: str) -> None:
@@ -162,7 +167,7 @@ class SystemdUnits(Service):
         self._up.release(False)
         if self.running and (self._again is None or not self._again.active()):
             self._again = self._reactor.callLater(
-                AGAIN, lambda: spawn(self._connect(), "connecting to the system bus")
+                self._pause, lambda: spawn(self._connect(), "connecting to the system bus")
             )
 
     def _lost(self) -> None:
@@ -207,7 +212,9 @@ class SystemdUnits(Service):
             raise ValueError(f"{unit} is no unit of ours")
         bus = await self._there()
         try:
-            answer = await bus.call(MANAGER, member, "ss", (unit, "replace"), limit=CALL_LIMIT)
+            answer = await bus.call(
+                MANAGER, member, "ss", (unit, "replace"), limit=self._call_limit
+            )
         except CommandFailed as error:
             if "NoSuchUnit" in str(error):
                 raise Unavailable(
@@ -269,7 +276,7 @@ class SystemdUnits(Service):
         address = DBusAddress(path_of(unit), NAME, PROPERTIES)
         # Not GetAll: the properties of a service are hundreds, and some take systemd long.
         asked = [
-            bus.call(address, "Get", "ss", (f"{NAME}.{kind}", name), limit=CALL_LIMIT)
+            bus.call(address, "Get", "ss", (f"{NAME}.{kind}", name), limit=self._call_limit)
             for kind, name in _ASKED
         ]
         try:

@@ -61,18 +61,21 @@ class BootProgress:
     """Follows boots by what nodes ask for and log; keeps a record of each in `store`.
 
     `clock` gives epoch seconds, `is_booted` tells whether a node, by MAC, is booted, `digest`
-    that of an image by its full name. `changed` tells the MAC of a node whose boot went on.
+    that of an image by its full name. `changed` tells the MAC of a node whose boot went on. One
+    answer has `most_told` boots at most.
     """
 
     def __init__(
         self, clock: IReactorTime, registry: DeviceRegistry, store: IBoots,
         is_booted: Callable[[str], bool], digest: Callable[[str], str | None],
+        *, most_told: int = MOST_TOLD,
     ) -> None:
         self._clock = clock
         self._registry = registry
         self._store = store
         self._is_booted = is_booted
         self._digest = digest
+        self._most_told = most_told
         self._boots: dict[str, Boot] = {}  # those under way, by MAC
         # How long boots took, the last ones: of each node, by MAC, with each image.
         self._times: dict[str, Mapping[str, array[float]]] = {}
@@ -281,7 +284,7 @@ class BootProgress:
         """Return the last boots of each of some nodes, `count` at most, oldest first.
 
         Of all those it is the last `most` ones, READ_AT_ONCE at most. Raises LimitExceeded when
-        without `most` there are more than MOST_TOLD.
+        without `most` there are more than one answer has.
         """
         if most is not None:
             macs = [node.mac for node in nodes]
@@ -289,10 +292,10 @@ class BootProgress:
         found: list[Sequence[Boot]] = []
         async for some in slices(self._clock, nodes, max(1, READ_AT_ONCE // count)):
             found.append(await self._store.last_boots([node.mac for node in some], count))
-            if sum(map(len, found)) > MOST_TOLD:
+            if sum(map(len, found)) > self._most_told:
                 raise LimitExceeded(
-                    f"there are more than {MOST_TOLD} records of boots; ask for those of fewer"
-                    " nodes, or for fewer of each"
+                    f"there are more than {self._most_told} records of boots; ask for those of"
+                    " fewer nodes, or for fewer of each"
                 )
         return merge(*found, key=attrgetter("asked", "mac"))
 

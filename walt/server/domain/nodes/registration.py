@@ -37,11 +37,15 @@ def describe(device: Device, previously_unknown: bool) -> str:
 
 
 class Registration:
-    """Turns sightings into devices and nodes; one workflow per MAC at a time."""
+    """Turns sightings into devices and nodes; one workflow per MAC at a time.
+
+    Of devices of unknown type `most_unknown` are recorded.
+    """
 
     def __init__(
         self, registry: DeviceRegistry, images: ImageService, defaults: IDefaultImages,
-        workflows: Workflows, platform: PlatformLog, monitor: BootMonitor,
+        workflows: Workflows, platform: PlatformLog, monitor: BootMonitor, *,
+        most_unknown: int = MAX_UNKNOWN,
     ) -> None:
         self._registry = registry
         self._images = images
@@ -49,6 +53,7 @@ class Registration:
         self._workflows = workflows
         self._platform = platform
         self._monitor = monitor
+        self._most_unknown = most_unknown
         self._in_progress: set[str] = set()
         self._too_many = False  # it was told
         self._stopping = False
@@ -87,14 +92,14 @@ class Registration:
     def _is_full(self) -> bool:
         """Tell whether no more devices of unknown type are recorded, with one warning."""
         count = self._registry.count("unknown")
-        if count >= MAX_UNKNOWN and not self._too_many:
+        if count >= self._most_unknown and not self._too_many:
             self._platform.write(
                 "devices",
                 f"{count} devices of unknown type are recorded; no more are, until some are"
                 " forgotten (walt device forget)",
                 error=True,
             )
-        self._too_many = count >= MAX_UNKNOWN
+        self._too_many = count >= self._most_unknown
         return self._too_many
 
     async def _new(self, sighting: Sighting, guess: Guess) -> None:

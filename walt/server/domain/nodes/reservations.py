@@ -32,11 +32,12 @@ class Reservations:
     """Who has reserved which node. Nothing is forbidden by it: other people are warned.
 
     They are in memory alone: a holder tells again and again that it is there, after a restart
-    of the server, too. `clock` gives epoch seconds.
+    of the server, too. `clock` gives epoch seconds; `at_once` devices are looked at in one turn
+    of the reactor.
     """
 
-    def __init__(self, clock: IReactorTime) -> None:
-        self._clock = clock
+    def __init__(self, clock: IReactorTime, *, at_once: int = LOOKED_AT_ONCE) -> None:
+        self._clock, self._at_once = clock, at_once
         self._taken: dict[str, Reservation] = {}  # by MAC
 
     def get(self, mac: str) -> Reservation | None:
@@ -61,7 +62,7 @@ class Reservations:
         thousands, some are looked at in each turn of the reactor.
         """
         found, reserved = Ownership(), list[dict[str, Any]]()
-        async for some in slices(self._clock, devices, LOOKED_AT_ONCE):
+        async for some in slices(self._clock, devices, self._at_once):
             found.add(some, user)
             for device in some:
                 held = self.get(device.mac)

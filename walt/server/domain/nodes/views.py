@@ -90,16 +90,17 @@ class NodeViews:
     """Nodes as programs get them: by `walt node show --json` and by the web API alike.
 
     Rows are kept as the JSON that they become, until their node, or its state, is another.
-    `clock` gives callLater; `at_once` rows are
-    made in one turn of the reactor.
+    `clock` gives callLater; `at_once` rows are made in one turn of the reactor, and
+    `written_at_once` that are there are written.
     """
 
     def __init__(
         self, registry: DeviceRegistry, status: BootStatus, power: INodePower,
         provisioning: IProvisioning, progress: BootProgress, reservations: Reservations,
-        emulated: Callable[[Device], bool], clock: IReactorTime, at_once: int = AT_ONCE,
+        emulated: Callable[[Device], bool], clock: IReactorTime, *, at_once: int = AT_ONCE,
+        written_at_once: int = WRITTEN_AT_ONCE,
     ) -> None:
-        self._at_once = at_once
+        self._at_once, self._written_at_once = at_once, written_at_once
         self._emulated = emulated
         self._reservations = reservations
         self._registry = registry
@@ -284,7 +285,7 @@ class NodeViews:
         """Return rows as JSON, some in each piece, with `between` between any two."""
         text = attrgetter("cells" if brief else "whole")
         pieces = list[bytes]()
-        async for many in slices(self._clock, rows, WRITTEN_AT_ONCE):
+        async for many in slices(self._clock, rows, self._written_at_once):
             for start in range(0, len(many), JOINED):
                 texts = map(text, many[start:start + JOINED])
                 pieces.append(between.join([b"", *texts] if pieces else texts))

@@ -46,7 +46,6 @@ _APT = {
 # Apt itself waits for dpkg's locks alone (apt.conf(5), DPkg::Lock), not for those of its lists and
 # its archives.
 PATIENCE, PAUSE = 600.0, 5.0  # seconds
-_WAIT = ("-o", f"DPkg::Lock::Timeout={PATIENCE:.0f}")
 _LOCKED = re.compile("Could not get lock|(was|is) locked by another process")
 # Without it apt goes on, with status 0, when a mirror is away for a moment.
 _ALL_OF_THEM = ("-o", "APT::Update::Error-Mode=any")
@@ -97,7 +96,8 @@ def _security_updates(text: str, name: str) -> str:
 class PackagesStep:
     """Debian packages are there; what they start does not start.
 
-    `mirror` is the address of a mirror of Debian, for what no source of this machine has.
+    `mirror` is the address of a mirror of Debian, for what no source of this machine has;
+    another apt that is at work gets `patience` seconds.
     """
 
     machine: Machine
@@ -107,6 +107,7 @@ class PackagesStep:
     sources: str = _SOURCES
     title: str = "Debian packages"
     sleep: Callable[[float], None] = time.sleep
+    patience: float = PATIENCE
 
     def _missing(self) -> list[str]:
         states = self.machine.programs.call(
@@ -142,15 +143,15 @@ class PackagesStep:
                 self._waiting("dpkg", "--configure", "-a", "--force-confold")
             with self._found(missing):
                 self._waiting(
-                    "apt-get", "install", "--yes", "--no-install-recommends", *_WAIT,
-                    *_KEEP_FILES, *missing,
+                    "apt-get", "install", "--yes", "--no-install-recommends",
+                    "-o", f"DPkg::Lock::Timeout={self.patience:.0f}", *_KEEP_FILES, *missing,
                 )
         finally:
             self._restore()
 
     def _waiting(self, *argv: str) -> None:
         """Run apt or dpkg, again when another one is at work. Raises CommandFailed."""
-        for _ in range(round(PATIENCE / PAUSE)):
+        for _ in range(round(self.patience / PAUSE)):
             try:
                 self.machine.run(*argv, env=_APT)
                 return

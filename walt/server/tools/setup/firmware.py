@@ -55,11 +55,13 @@ class Member:
 
 
 @contextmanager
-def obtained(source: str, proxies: dict[str, str] | None = None) -> Iterator[Path]:
+def obtained(
+    source: str, proxies: dict[str, str] | None = None, *, most: int = MAX_ARCHIVE
+) -> Iterator[Path]:
     """Give an archive as a file: it is one, or is fetched by HTTP.
 
     `#sha256=DIGEST` behind an address is what it must have; without encryption it must be told.
-    Raises Unavailable, Invalid.
+    `most` bytes are fetched. Raises Unavailable, Invalid.
     """
     if not source.startswith(("http://", "https://")):
         yield Path(source)
@@ -80,7 +82,7 @@ def obtained(source: str, proxies: dict[str, str] | None = None) -> Iterator[Pat
                 while piece := answer.read1(_PIECE):
                     taken += len(piece)
                     known.update(piece)
-                    if taken > MAX_ARCHIVE or time.monotonic() > end:
+                    if taken > most or time.monotonic() > end:
                         raise Invalid(f"{source} is too large, or comes too slowly")
                     target.write(piece)
         except OSError as error:  # what urllib raises is one
