@@ -40,7 +40,7 @@ class Switch:
 
     def __init__(
         self, name: str, help: str, *, aliases: Iterable[str] = (), metavar: str | None = None,
-        kind: Kind = str, default: Any = None, excludes: Iterable[str] = (),
+        kind: Kind = str, default: object = None, excludes: Iterable[str] = (),
     ) -> None:
         self.name = name
         self.help = help

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TypeVar
 
 from twisted.internet.defer import Deferred, DeferredLock
 from twisted.internet.task import LoopingCall, deferLater
@@ -26,6 +26,7 @@ from walt.server.domain.logs.lines import PlatformLog
 from walt.server.runtime.reactors import IReactor
 
 _log = Logger()
+T = TypeVar("T")
 
 CHECK_EVERY = 6 * 3600.0  # seconds between looks at the age of the server's certificate
 EXPIRED_EVERY = 60.0  # seconds between looks for certificates of clients that have expired
@@ -78,15 +79,16 @@ class Certificates:
             calls.append(call)
         return calls
 
-    async def _aside(self, work: Callable[[float], Any], now: float) -> Any:
+    async def _aside(self, work: Callable[[float], T], now: float) -> T:
         """Run what writes keys in a thread: it waits for the disk."""
         async with self._lock:
             return await self._in_thread(work, now)
 
-    async def _in_thread(self, work: Callable[..., Any], *values: float) -> Any:
-        return await deferToThreadPool(
+    async def _in_thread(self, work: Callable[..., T], *values: float) -> T:
+        done: T = await deferToThreadPool(
             self._reactor, self._reactor.getThreadPool(), work, *values
         )
+        return done
 
     async def _check(self) -> None:
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from walt.server.adapters.tftpd.boot_files import BootFiles
 from walt.server.assembly.access import Certificates
@@ -54,7 +54,7 @@ class Core(NamedTuple):
 
 def build(
     base: Base, images: Images,
-    host_network: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    host_network: Callable[[], AbstractContextManager[object]] = nullcontext,
     ui_port: int | None = None,
 ) -> Core:
     """Build what stands on `base` and `images`; nothing is started or touched outside.

@@ -83,7 +83,7 @@ class Daemons(NamedTuple):
 
 
 def build_daemons(
-    base: Base, host_network: Callable[[], AbstractContextManager[Any]]
+    base: Base, host_network: Callable[[], AbstractContextManager[object]]
 ) -> Daemons:
     """Build and join these objects; `host_network` as in `assembly.core.build`."""
     config, reactor, launcher = base.config, base.reactor, base.launcher

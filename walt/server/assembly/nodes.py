@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from walt.server.adapters.network.forwards import Forwards
 from walt.server.adapters.nodelink.client import NodeLink
@@ -78,7 +78,7 @@ class Nodes(NamedTuple):
 
 def build_nodes(
     base: Base, daemons: Daemons, images: Images,
-    host_network: Callable[[], AbstractContextManager[Any]],
+    host_network: Callable[[], AbstractContextManager[object]],
 ) -> Nodes:
     """Build and join these objects; `host_network` as in `assembly.core.build`."""
     reactor, launcher, config = base.reactor, base.launcher, base.config

@@ -9,7 +9,6 @@ import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
-from typing import Any
 
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger, globalLogPublisher
@@ -46,7 +45,7 @@ class Upper:
 
     def __init__(
         self, base: Base, images: Images, undos: Undos,
-        host_network: Callable[[], AbstractContextManager[Any]], ui_port: int | None,
+        host_network: Callable[[], AbstractContextManager[object]], ui_port: int | None,
     ) -> None:
         self._undos = undos
         self.core = build(base, images, host_network, ui_port)

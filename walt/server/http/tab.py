@@ -65,7 +65,7 @@ class Tab(User):
 
     def __init__(
         self, session: WebSession, topics: Mapping[str, Topic], calls: MakeCalls,
-        streams: MakeStream, greeting: Mapping[str, Any],
+        streams: MakeStream, greeting: Mapping[str, object],
         gone: Callable[[Tab], object] = lambda tab: None,
     ) -> None:
         self.session = session

@@ -34,7 +34,7 @@ from walt.server.runtime.watching import NoAnswer
 T = TypeVar("T")
 Address = tuple[str, int]
 # Where sockets are opened: a server in a namespace of its own is there already.
-Place = Callable[[], AbstractContextManager[None]]
+Place = Callable[[], AbstractContextManager[object]]
 
 FIRST_AGAIN, LONGEST_AGAIN = 0.25, 4.0  # seconds between repetitions, doubled each time
 PASSING = (errno.EAGAIN, errno.EINTR, errno.ENOBUFS)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Collection, Iterable, Iterator
-from typing import Any
+from typing import IO, Any
 
 import pyarrow
 import pyarrow.compute
@@ -127,7 +127,7 @@ class Summary:
 class _Counted:
     """A file to write that counts and digests what goes by."""
 
-    def __init__(self, file: Any) -> None:
+    def __init__(self, file: IO[bytes]) -> None:
         self._file = file
         self.size = 0
         self.sha256 = hashlib.sha256()
@@ -165,7 +165,9 @@ class _Counted:
         return False
 
 
-def write(file: Any, tables: Iterator[pyarrow.Table], limit: int = FILE_SIZE) -> dict[str, Any]:
+def write(
+    file: IO[bytes], tables: Iterator[pyarrow.Table], limit: int = FILE_SIZE
+) -> dict[str, Any]:
     """Write tables of at least one line in all, one file's worth; return what is in the file.
 
     What is left of `tables` belongs to the next file. `size` and `sha256` are of the file.

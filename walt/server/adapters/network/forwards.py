@@ -122,7 +122,7 @@ class Forwards:
 
     def __init__(
         self, reactor: IReactor, *, interface: str = "",
-        opening: Callable[[], AbstractContextManager[Any]] = contextlib.nullcontext,
+        opening: Callable[[], AbstractContextManager[object]] = contextlib.nullcontext,
     ) -> None:
         self._reactor = reactor
         self._interface = interface

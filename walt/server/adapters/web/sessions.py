@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from twisted.logger import Logger
 from zope.interface import implementer
@@ -18,15 +18,21 @@ from walt.server.domain.access.web_model import Entry, WebSession
 _log = Logger()
 
 VERSION = 2
+T = TypeVar("T")
+
+
+class Aside(Protocol):
+    """Runs a function that waits for the disk, and gives what it returns."""
+
+    def __call__(self, work: Callable[[], T], /) -> Awaitable[T]:
+        """Run it."""
 
 
 @implementer(IWebSessionStore)
 class WebSessionFile:
-    """Keeps them in a file of mode 0600; `aside` runs a function that waits for the disk."""
+    """Keeps them in a file of mode 0600."""
 
-    def __init__(
-        self, path: Path, aside: Callable[[Callable[[], Any]], Awaitable[Any]]
-    ) -> None:
+    def __init__(self, path: Path, aside: Aside) -> None:
         self._path = path
         self._aside = aside
 

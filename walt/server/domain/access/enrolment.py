@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 from walt.common.errors import Busy, Denied, Invalid, LimitExceeded, NotFound
 from walt.common.names import PLATFORM_USER, is_user_name
@@ -36,7 +35,7 @@ class Access:
     def __init__(
         self, authority: IAuthority, store: ICertificateStore, codes: EnrolmentCodes,
         now: Callable[[], float], tell: Callable[[str], object],
-        aside: Callable[[Callable[[float], Any], float], Awaitable[Any]],
+        aside: Callable[[Callable[[float], object], float], Awaitable[object]],
         pause: Callable[[float], Awaitable[object]],
     ) -> None:
         self._aside = aside

@@ -34,7 +34,7 @@ class DeviceViews:
 
     def __init__(
         self, registry: DeviceRegistry, is_booted: Callable[[str], bool],
-        where: Callable[[str], Mapping[str, Any]], server_ip: str, clock: IReactorTime,
+        where: Callable[[str], Mapping[str, object]], server_ip: str, clock: IReactorTime,
     ) -> None:
         self._registry = registry
         self._is_booted = is_booted

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from twisted.internet.interfaces import IReactorTime
 
@@ -25,10 +25,10 @@ class Lines(Protocol):
 class _Machine(NamedTuple):
     reason: str
     since: float
-    cause: tuple[Any, ...]  # what a change of makes the trouble one of the past
+    cause: tuple[object, ...]  # what a change of makes the trouble one of the past
 
 
-def _cause(device: Device) -> tuple[Any, ...]:
+def _cause(device: Device) -> tuple[object, ...]:
     return device.image, tuple(sorted(device.conf.items()))
 
 

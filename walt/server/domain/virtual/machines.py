@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from random import Random
 from typing import Any
 
@@ -195,7 +195,8 @@ class VirtualNodes:
         provisioning: IProvisioning,
         hypervisor: IHypervisor, addresses: IAddresses, logs: LogService,
         platform: PlatformLog, clock: IReactorTime,
-        give_image: Callable[[str, str], Any], chance: Random, machines: RunningMachines,
+        give_image: Callable[[str, str], Awaitable[str]], chance: Random,
+        machines: RunningMachines,
     ) -> None:
         self.registry = registry
         self.logs = logs
@@ -293,7 +294,7 @@ class VirtualNodes:
                 ) from None
             finally:
                 requester.busy("")
-        name: str = await self._give_image(requester.username, default)
+        name = await self._give_image(requester.username, default)
         return image_fullname(requester.username, name)
 
     async def remove(
