@@ -35,7 +35,9 @@ mkdir -p /opt/walt
 mount --bind "$1" /opt/walt
 "$2" -m venv /opt/walt
 /opt/walt/bin/pip install --quiet --disable-pip-version-check --no-compile "$3[server]"
-/opt/walt/bin/pip uninstall --quiet --yes --disable-pip-version-check setuptools 2> /dev/null
+if /opt/walt/bin/pip show --quiet --disable-pip-version-check setuptools 2> /dev/null; then
+    /opt/walt/bin/pip uninstall --quiet --yes --disable-pip-version-check setuptools
+fi
 find /opt/walt -name __pycache__ -prune -exec rm -r {} +
 """
 CONTROL = """\
