@@ -75,6 +75,7 @@ RELEASE = frozenset((
 ))
 PARTS = ("quick", "slow", "system", "release", "lab", "lab-short")
 COUNTS = re.compile(r"(successes|failures|errors|skips|expectedFailures)=(\d+)")
+AGAIN_LATER = 600.0  # seconds: what failed is tried again when no other run begins any more
 MOST_AGAIN = 5  # tests that are tried once more: more failures than that are no accident
 # What most depends on comes first: a board that boots from an installed server.
 LAB = tuple(
@@ -131,6 +132,14 @@ def runs(part: str) -> tuple[list[list[str]], list[list[str]]]:
     return [*([["tests.contracts"]] if part == "quick" else []), *system], alone
 
 
+def last_words(reason: str) -> str:
+    """Return the begin of a long last line, or what ends with a short one, in one line."""
+    last = reason.splitlines()[-1].strip()
+    if len(last) >= LAST_WORDS:
+        return last[:LAST_WORDS]
+    return " ".join(reason.split())[-LAST_WORDS:]
+
+
 def recap(told: str) -> list[str]:
     """Return a line for each test that trial tells about: its name and the last words.
 
@@ -140,7 +149,7 @@ def recap(told: str) -> list[str]:
     for block in re.split(r"^(?:={79}|-{79})$", told, flags=re.MULTILINE):
         reason, _, names = block.strip().rpartition("\n\n")
         if reason.startswith(("[ERROR]", "[FAIL]")) and names.startswith("tests."):
-            words = reason.splitlines()[-1].strip()[:LAST_WORDS]
+            words = last_words(reason)
             lines += [f"{NOT_PASSED}{name}: {words}" for name in names.split()]
     return lines or [NOT_PASSED + " ".join(told.split())[-LAST_WORDS:]]
 
@@ -159,9 +168,9 @@ def failed_tests(text: str) -> list[str]:
     return sorted(set(machines)) if len(machines) == len(names) else []
 
 
-def late() -> bool:
-    """Tell whether there is no time for another run."""
-    return time.time() > float(os.environ.get(UNTIL, "inf"))
+def late(grace: float = 0.0) -> bool:
+    """Tell whether there is no time for another run, which may begin `grace` seconds later."""
+    return time.time() > float(os.environ.get(UNTIL, "inf")) + grace
 
 
 async def run_trial(number: int, trial: str, names: list[str]) -> tuple[int, str]:
@@ -188,7 +197,7 @@ async def try_again(trial: str, counts: dict[str, int], told: list[str]) -> list
     for report in list(told):
         names = failed_tests(report)
         tried += len(names)
-        if not names or tried > MOST_AGAIN or late():
+        if not names or tried > MOST_AGAIN or late(AGAIN_LATER):
             continue
         print(f"once more, alone: {', '.join(names)}")
         status, _ = await run_trial(0, trial, names)

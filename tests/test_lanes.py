@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
@@ -86,14 +87,28 @@ Ran 3 tests in 1.0s
 FAILED (failures=2, errors=1)"""
 
 
+UNEQUAL = 'File "x.py", line 1, in test_a twisted.trial.unittest.FailTest: not equal: a = 1 b = 2'
+
+
 class RecapTests(SynchronousTestCase):
     def test_names(self) -> None:
         """Each test that did not pass has a line, with the end of the reason."""
         self.assertEqual(run_lanes.recap(TOLD), [
-            "not passed: tests.some.Case.test_a: b = 2",
-            "not passed: tests.some.Case.test_b: b = 2",
-            "not passed: tests.some.Case.test_c: builtins.OSError: full",
+            f"not passed: tests.some.Case.test_{test}: [{kind}] Traceback (most recent call last): "
+            + words
+            for test, kind, words in (
+                ("a", "FAIL", UNEQUAL), ("b", "FAIL", UNEQUAL),
+                ("c", "ERROR", "builtins.OSError: full"),
+            )
         ])
+
+    def test_long_reason(self) -> None:
+        """Of a long last line the begin is told, of many lines the last ones."""
+        self.assertEqual(run_lanes.last_words("log\n" + "x in " + "y" * 400), "x in " + "y" * 295)
+        self.assertEqual(
+            run_lanes.last_words("log line\n" * 99 + "\nnot reached: it")[-24:],
+            "log line not reached: it",
+        )
 
     def test_again(self) -> None:
         """What is tried once more: tests of machines, when no other one failed."""
@@ -127,3 +142,9 @@ class TimeTests(SynchronousTestCase):
             "not run for want of time: tests.a", "not run for want of time: tests.b",
         ])
         self.assertEqual(told, [])
+
+    def test_again_later(self) -> None:
+        """What failed may be tried once more for a while after that moment."""
+        self.patch(os, "environ", {run_lanes.UNTIL: str(time.time() - 60)})
+        self.assertTrue(run_lanes.late())
+        self.assertFalse(run_lanes.late(run_lanes.AGAIN_LATER))

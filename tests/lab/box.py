@@ -192,8 +192,8 @@ class Box:
         done = await self.try_to(command, stdin=stdin, timeout=timeout)
         if done.status != 0:
             raise AssertionError(
-                f"{command}: status {done.status}\n{done.stdout.decode(errors='replace')[-3000:]}\n"
-                f"{done.stderr.decode(errors='replace')[-3000:]}\n{await self.journal()}"
+                f"{await self.journal()}\n{done.stdout.decode(errors='replace')[-3000:]}\n"
+                f"{done.stderr.decode(errors='replace')[-3000:]}\n{command}: status {done.status}"
             )
         return done.stdout.decode(errors="replace")
 

@@ -219,7 +219,7 @@ class LivePlatform:
             if answer.status == 0:
                 return
             if self.server.status is not None or self.reactor.seconds() > limit:
-                raise AssertionError(f"no server: {self.log.read_text(errors='replace')[-3000:]}")
+                raise AssertionError(f"{self.last_log()}\nno server")
             await self.sleep(0.1)
 
     async def walt(self, *words: str, user: str = "alice", stdin: bytes = b"",
@@ -235,9 +235,8 @@ class LivePlatform:
         result = await self.walt(*words, **options)
         if result.status != 0:
             raise AssertionError(
-                f"walt {' '.join(words)}: status {result.status}\n"
-                f"{result.stdout.decode()}{result.stderr.decode()}\n"
-                f"{self.log.read_text(errors='replace')[-4000:]}"
+                f"{self.last_log()}\n{result.stdout.decode()}{result.stderr.decode()}"
+                f"walt {' '.join(words)}: status {result.status}"
             )
         return result.stdout.decode()
 
@@ -279,10 +278,12 @@ class LivePlatform:
             if found:
                 return found
             if self.reactor.seconds() > limit:
-                raise AssertionError(
-                    f"not reached: {what}\n{self.log.read_text(errors='replace')[-4000:]}"
-                )
+                raise AssertionError(f"{self.last_log()}\nnot reached: {what}")
             await self.sleep(every)
+
+    def last_log(self) -> str:
+        """Return the end of the server's output; the reason of a failure belongs behind it."""
+        return self.log.read_text(errors="replace")[-4000:]
 
     def sleep(self, seconds: float) -> Deferred[None]:
         """Let the reactor turn."""

@@ -150,7 +150,7 @@ class RaspberryPiTests(TestCase):
         try:
             await platform.until(booted, "the board booted", 240)
         except AssertionError as error:
-            raise AssertionError(f"{error}\n{board.out.decode(errors='replace')[-3000:]}") from None
+            raise AssertionError(f"{board.out.decode(errors='replace')[-3000:]}\n{error}") from None
         events = await platform.ok("log", "show", "--platform", "--history", "full")
         self.assertIn(f"new node name={BOARD} model=rpi-4-b mac={BOARD_MAC}", events)
         seen = await platform.ok(

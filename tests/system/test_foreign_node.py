@@ -169,7 +169,7 @@ class ForeignNodeTests(TestCase):
         try:
             await platform.until(booted, "the lent node booted", 90)
         except AssertionError as error:
-            raise AssertionError(f"{error}\n{log.read_text()}") from None
+            raise AssertionError(f"{log.read_text()}\n{error}") from None
 
     async def _check_lent_machine(self, platform: LivePlatform) -> None:
         """A machine that is not the server emulates a node: it boots, reboots, leaves nothing."""

@@ -107,7 +107,7 @@ class LogFaultTests(TestCase):
             found = await self.numbers(address)
             if found != list(range(40_000)):
                 what = f"{address}: {len(found)} lines, {len(set(found))} of them distinct"
-                raise AssertionError(f"{what}\n{platform.log.read_text(errors='replace')}")
+                raise AssertionError(f"{platform.last_log()}\n{what}")
 
         # Orderly stop right after the last line: what was read is stored.
         lasting = self.sender(ADDRESSES[0], 50_000, close=False)
