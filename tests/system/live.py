@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -262,6 +263,18 @@ class LivePlatform:
 
         await self.until(is_answered, "the boot script is there", 60)
         await self.runner.run([*inside, *(word.format("del") for word in address)])
+
+    async def machines(self, node: str = "") -> list[int]:
+        """Return the processes of the machines of this platform, or of one virtual node.
+
+        Other platforms may have nodes of the same name beside it.
+        """
+        named = re.escape(node) if node else r"\S+"
+        found = await self.runner.run(
+            ["pgrep", "-f", f"^qemu-system.* -name {named} .*{re.escape(str(self.runtime))}/"],
+            check=False,
+        )
+        return [int(pid) for pid in found.stdout.split()]
 
     async def services(self) -> dict[str, dict[str, Any]]:
         """Return the rows of `walt advanced services` by name."""

@@ -213,10 +213,8 @@ class NodeLifeTests(TestCase):
         (row,) = json.loads(await platform.ok("node", "show", "--json"))["own"]
         self.assertIs(row["booted"], True)
 
-        machine = await platform.runner.run(
-            ["pgrep", "-f", f"{platform.runtime}/vnodes/"], check=False
-        )
-        await platform.runner.run(["kill", "-9", *machine.stdout.decode().split()])
+        for pid in await platform.machines():
+            os.kill(pid, signal.SIGKILL)
         await platform.until(
             lambda: self._logged(platform, "the virtual machine ended", "server"), "node down"
         )

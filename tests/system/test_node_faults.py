@@ -175,10 +175,7 @@ class NodeFaultsTests(TestCase):
         self.assertIn(0, [one.status for one in results])
         self.assertNotIn("vm2", await self.devices())
         await waiting.ended.addTimeout(30, platform.reactor)  # nobody waits for ever
-        machines = await platform.runner.run(
-            ["pgrep", "-f", f"{platform.runtime}/vnodes/"], check=False
-        )
-        self.assertEqual(machines.stdout, b"")
+        self.assertEqual(await platform.machines(), [])
         left = list((platform.state / "nodes").glob("52:54:*"))
         self.assertEqual(left, [])
 
@@ -192,9 +189,7 @@ class NodeFaultsTests(TestCase):
         self.assertIn("vm: rebooted ok.", told)
         await platform.ok("node", "wait", *within(120), "vm")
         # It hangs: its processor stands still.
-        pid = int((await platform.runner.run(
-            ["pgrep", "-f", f"^qemu-system.* -name vm .*{platform.runtime}"]
-        )).stdout)
+        (pid,) = await platform.machines("vm")
         os.kill(pid, signal.SIGSTOP)
         told = await platform.ok("node", "reboot", "vm", timeout=60)
         self.assertIn("vm: rebooted ok.", told)

@@ -278,16 +278,9 @@ class NodeFilesTests(TestCase):
             lambda: any(one.stat().st_size > 1 << 20 for one in layers.glob("*/diff/root/zero")),
             "files are coming",
         )
-        for pid in await self._machine("vnode2"):
+        for pid in await self.platform.machines("vnode2"):
             os.kill(pid, signal.SIGKILL)
         return lost
-
-    async def _machine(self, node: str) -> list[int]:
-        """Return the processes of the machine of a virtual node."""
-        found = await self.platform.runner.run(
-            ["pgrep", "-f", f"{self.platform.runtime}/vnodes/.*{node}|name {node}"], check=False
-        )
-        return [int(one) for one in found.stdout.split()]
 
     async def _booted_image(self) -> None:
         """A file goes into the image; its nodes, and only these, reboot with it."""
@@ -320,7 +313,7 @@ class NodeFilesTests(TestCase):
         }
         await self.until(lambda: len(self._ssh("-dump-diff-tar")) == len(busy),
                          "every ssh runs")
-        frozen = await self._machine("vnode1")
+        frozen = await self.platform.machines("vnode1")
         self.assertTrue(frozen)
         for pid in frozen:
             os.kill(pid, signal.SIGSTOP)

@@ -108,15 +108,9 @@ class NodeSettingsTests(TestCase):
 
     async def freeze(self, name: str) -> int:
         """Stop the processor of a machine that is booting; return its process."""
-
-        async def machine() -> int:
-            found = await self.platform.runner.run(
-                ["pgrep", "-f", f"^qemu-system.* -name {name} .*{self.platform.runtime}"],
-                check=False,
-            )
-            return int(found.stdout or 0)
-
-        pid = int(await self.platform.until(machine, f"the machine of {name} runs", 30))
+        (pid,) = await self.platform.until(
+            lambda: self.platform.machines(name), f"the machine of {name} runs", 30
+        )
         os.kill(pid, signal.SIGSTOP)
         return pid
 
