@@ -8,13 +8,35 @@ from pathlib import Path
 
 from bench.simulator import Fleet, SimulatedNode
 from tests.system.live import LivePlatform
+from tests.system.storage import archive, with_busybox
+from walt.server.adapters.podman.options import Storage
 
 OTHER = "other"  # an image of alice, who runs the commands
+CONTENTS = 25  # different images among many names
 
 
 async def add_other_image(platform: LivePlatform) -> None:
     """Make the image; to be done before the server starts."""
     await platform.add_image(f"alice/{OTHER}", {f"/etc/{OTHER}": f"{OTHER}\n"})
+
+
+async def add_images(platform: LivePlatform, count: int) -> list[str]:
+    """Make images with `count` names, of `CONTENTS` contents; return the names.
+
+    To be done before the server starts. Simulated nodes alone boot them: they have little in them.
+    """
+    storage = Storage.private(platform.state, platform.runtime)
+    names = [f"bob/image-{number}:latest" for number in range(count)]
+    tree = platform.base / "tree.tar"
+    for number, name in enumerate(names[:CONTENTS]):
+        tree.write_bytes(archive({**with_busybox(), "etc/number": str(number).encode()}))
+        await platform.runner.run(storage.podman(
+            "import", "--quiet", "--change", "LABEL walt.node.models=pc-x86-64", str(tree),
+            f"docker.io/{name}",
+        ))
+        alike = [f"docker.io/{other}" for other in names[number::CONTENTS]]
+        await platform.runner.run(storage.podman("tag", *alike, alike[0]))
+    return names
 
 
 async def find_names(platform: LivePlatform, fleet: Fleet) -> None:

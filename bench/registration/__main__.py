@@ -7,11 +7,12 @@ import json
 import os
 import statistics
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
-from bench.booting import OTHER, add_other_image, all_booted, boot, find_names
+from bench.booting import OTHER, add_images, add_other_image, all_booted, boot, find_names
 from bench.simulator import Fleet
 from bench.starting import postgres, postgres_alone
 from tests.system.live import LivePlatform
@@ -78,11 +79,12 @@ async def starts(load: Load, count: int) -> None:
     )
 
 
-async def seeded(load: Load, count: int) -> None:
+async def seeded(load: Load, count: int, images: Sequence[str]) -> None:
     """Fill the database of a server that is stopped with `count` nodes, and streams of their logs.
 
-    They have no persistent data (each would be a mount of this machine), and nobody waits
-    for their boots.
+    They boot `images`, by turns, or the one that the first node boots if there are none. They
+    have no persistent data (each would be a mount of this machine), and nobody waits for their
+    boots.
     """
     numbers = range(1, count + 1)
     macs = [mac_of(number) for number in numbers]
@@ -105,6 +107,12 @@ async def seeded(load: Load, count: int) -> None:
         " SELECT mac, 'stream-' || number FROM devices, generate_series(1, %s) AS number"
         " WHERE type = 'node'", (STREAMS_OF_NODE,),
     )
+    if images:
+        await load.database.execute(
+            "UPDATE nodes SET image = new.image FROM unnest(%s::text[], %s::text[])"
+            " AS new (mac, image) WHERE nodes.mac = new.mac",
+            (macs, list(islice(cycle(images), count))),
+        )
     load.database.close()
     await child.stopService()
 
@@ -128,8 +136,13 @@ async def boots(load: Load, nodes: int) -> None:
     figure("  until links, exports and requests are done", done, "s", 2)
 
 
-async def grown(reactor: Any, nodes: int) -> None:
-    """Print the figures of a platform that has `nodes` nodes."""
+def mounted(platform: LivePlatform) -> int:
+    """Return how many images are mounted."""
+    return sum((image / "fs").is_mount() for image in (platform.state / "images").iterdir())
+
+
+async def grown(reactor: Any, nodes: int, count: int) -> None:
+    """Print the figures of a platform of `nodes` nodes, which boot `count` images or one."""
     platform = LivePlatform(reactor, net="192.168.128", prefix=17)
     load = Load(platform)
     turns = platform.base / "turns"
@@ -137,11 +150,12 @@ async def grown(reactor: Any, nodes: int) -> None:
     try:
         await platform.import_image()
         await add_other_image(platform)
+        images = await add_images(platform, count)
         await platform.start()
         await burst(load, range(1, 2))
         load.database.close()
         await platform.stop()
-        await seeded(load, nodes)
+        await seeded(load, nodes, images)
         alone = await postgres_alone(load)
         own, whole = await load.stages_of_start(LONGEST_START)
         figure(f"first start, {nodes} nodes, besides PostgreSQL's own", own - alone, "s")
@@ -155,6 +169,7 @@ async def grown(reactor: Any, nodes: int) -> None:
         figure(f"start, {nodes} nodes, besides PostgreSQL's own", own - alone, "s", 1.5)
         figure("  until what nodes mount is exported (by ganesha here)", whole - alone, "s")
         await platform.sleep(15)
+        figure("  images that are mounted for them", mounted(platform), "")
         longest = json.loads(turns.read_text())
         figure("longest turn of the reactor at start (CPU)", longest["longest"] * 1000, "ms", 50)
         last = nodes
@@ -257,8 +272,13 @@ def chosen() -> Callable[[Any], Coroutine[Any, Any, None]]:
     parser.add_argument(
         "--nodes", type=int, help="measure on a platform that has this number of nodes"
     )
-    nodes = parser.parse_args().nodes
-    return main if nodes is None else lambda reactor: grown(reactor, nodes)
+    parser.add_argument(
+        "--images", type=int, default=0, help="with that many names of images, which they boot"
+    )
+    options = parser.parse_args()
+    if options.nodes is None:
+        return main
+    return lambda reactor: grown(reactor, options.nodes, options.images)
 
 
 if __name__ == "__main__":
