@@ -309,7 +309,8 @@ class GaneshaExporter(Service):
             try:
                 await self.orders.export(self._record(number))
             except CommandFailed as error:
-                failures[number] = str(error).splitlines()[0]
+                told = str(error).splitlines()[0]
+                failures[number] = told.replace("Details:", "Details are in the server's log.")
                 _log.error("NFS export of {key}: {error}", key=wanted.key, error=str(error))
             else:
                 self._held[number] = wanted
