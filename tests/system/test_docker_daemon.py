@@ -91,9 +91,11 @@ class DockerDaemonTests(TestCase):
         await platform.start()
 
         async def there() -> bool:
-            return "old:v2" in await platform.own()
+            log = platform.log.read_text(errors="replace")
+            return log.count("image alice/old:v2 is here now") == 1
 
         await platform.until(there, "the image was migrated", 20)
+        self.assertIn("old:v2", await platform.own())
         await platform.ok("image", "cp", "old:v2:/etc/hostname", str(platform.base))
 
         async def forgotten() -> bool:

@@ -225,11 +225,19 @@ class VirtualNodesTests(SynchronousTestCase):
 
     def test_kill(self) -> None:
         """A hard reboot ends the machine, which comes back."""
+        self.virtual.start_all()
         device = self.create()
         self.assertTrue(self.machines.kill(device.mac))
         self.assertFalse(self.machines.kill("52:54:00:99:99:99"))
         self.fake.clock.advance(10)
         self.assertEqual(len(self.hypervisor.machines), 2)
+
+    def test_hard_reboot_while_the_server_starts(self) -> None:
+        """What is still to be begun needs no other way, such as the power of a switch."""
+        device = self.create()
+        self.now(self.virtual.stop_all())
+        self.machines = RunningMachines()
+        self.assertTrue(self.machines.kill(device.mac))
 
     def test_created_while_the_server_starts(self) -> None:
         """A node created before the known ones are started has one life, not two."""

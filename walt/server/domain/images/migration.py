@@ -62,10 +62,10 @@ class Migration:
         )
         store = self._changes.store
         reference = store.temporary()
-        with self._changes.images.task(fullname, "migration"):
-            try:
+        try:
+            with self._changes.images.task(fullname, "migration"):
                 await source.pull(fullname, reference, None, NobodyWaits())
                 await self._changes.put(reference, fullname, NobodyWaits())
-            finally:
-                await store.discard(reference)
+        finally:
+            await store.discard(reference)
         _log.info("image {name} is here now", name=fullname)

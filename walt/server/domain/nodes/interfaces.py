@@ -108,7 +108,10 @@ class IVirtualMachines(Interface):
     """The virtual nodes run by this server."""
 
     def kill(mac: str) -> bool:
-        """End the machine of a node, which starts again; False if it has none."""
+        """End the machine of a node, which starts again; False if it has none.
+
+        True, too, while the server starts and still has to begin it.
+        """
 
 
 class IPowerSaving(Interface):

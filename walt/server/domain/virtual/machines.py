@@ -173,17 +173,21 @@ class _Vm:
 
 @implementer(IVirtualMachines)
 class RunningMachines:
-    """The machines of virtual nodes, by MAC."""
+    """The machines of virtual nodes, by MAC; `begun` when those of all known nodes were begun."""
 
     def __init__(self) -> None:
         self.all: dict[str, _Vm] = {}
+        self.begun = False
 
     def kill(self, mac: str) -> bool:
-        """Hard reboot: end the machine, which starts again; False if there is none."""
+        """Hard reboot: end the machine, which starts again; False if there is none.
+
+        While the server starts, one that is still to be begun has nothing of before.
+        """
         vm = self.all.get(mac)
         if vm is not None:
             vm.kill()
-        return vm is not None
+        return vm is not None or not self.begun
 
 
 class VirtualNodes:
@@ -235,6 +239,7 @@ class VirtualNodes:
 
     def start_all(self) -> None:
         """Start every virtual node (at the start of the server)."""
+        self._machines.begun = True
         for device in self.registry.nodes():
             if device.virtual:
                 self._run(device.mac)
