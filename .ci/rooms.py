@@ -44,8 +44,8 @@ SUMMARY = re.compile(r"(\d+) passed, (\d+) failed, (\d+) skipped\n?")
 
 
 TOLD = ("not passed: ", "passed alone, ", "not run ")  # lines of scripts/run_lanes.py
-# Seconds since the start: Debian 13 starts no run after the first one, and all ends at the
-# second one; what was not run is told.
+# Seconds since the start: Debian 13 starts no run after the first one, but for what failed, which
+# is tried again; all ends at the second one. What was not run is told.
 LAST_START, END = 4000.0, 5200.0
 
 
