@@ -17,6 +17,7 @@ from walt.server.domain.nodes.monitor import LATE_BOOT, POWERSAVE
 from walt.server.domain.nodes.progress import (
     COMPARED,
     LOADED,
+    OVERTAKEN,
     READ_AT_ONCE,
     SAVED_AT_ONCE,
     BootProgress,
@@ -67,6 +68,7 @@ class ProgressTests(SynchronousTestCase):
         ])
         self.progress.reached(ONE.mac, Stage.ADDRESS)  # its own system asks for an address
         self.assertEqual(self.progress.stage(ONE.mac), "its system is starting")
+        self.fake.clock.advance(OVERTAKEN)
         self.progress.boot_file(ONE.ip or "", "start.ipxe")  # it restarted
         self.assertEqual(self.progress.stage(ONE.mac), "boot script fetched")
         self.fake.status.booted(ONE.mac)
@@ -208,6 +210,7 @@ class ProgressTests(SynchronousTestCase):
         self.progress.reached(ONE.mac, Stage.ROOT)
         self.progress.started(ONE)
         self.progress.reached(ONE.mac, Stage.SCRIPT)
+        self.fake.clock.advance(OVERTAKEN)
         self.progress.reached(ONE.mac, Stage.ADDRESS)
         self.progress.started(ONE, LATE_BOOT)
         self.progress.started(ONE)
@@ -217,6 +220,21 @@ class ProgressTests(SynchronousTestCase):
         self.progress.gave_up(ONE.mac, "it was not booted")
         [boot] = self.records()
         self.assertEqual((boot.outcome, boot.reason), (Outcome.FAILED, "it was not booted"))
+
+    def test_an_address_that_is_told_late(self) -> None:
+        """dhcpd's line may come after the request that the node made with the address, or twice."""
+        began = self.fake.clock.seconds()
+        self.progress.started(ONE)
+        for stage in (Stage.SCRIPT, Stage.KERNEL, Stage.ADDRESS, Stage.ADDRESS):
+            self.fake.clock.advance(1)
+            self.progress.reached(ONE.mac, stage)
+        self.fake.clock.advance(1)
+        self.progress.reached(ONE.mac, Stage.KERNEL)  # its next file
+        [boot] = self.records()
+        self.assertEqual((boot.tries, boot.moments), (1, {
+            Stage.STARTED: began, Stage.SCRIPT: began + 1, Stage.KERNEL: began + 2,
+            Stage.ADDRESS: began + 1,
+        }))
 
     def test_a_boot_that_another_one_ends(self) -> None:
         """A person reboots a node that is not up yet: two records."""

@@ -56,6 +56,11 @@ class Boot:
         """The last stage that the present try reached."""
         return max(self.moments)
 
+    def next_after(self, stage: Stage) -> float | None:
+        """Return when the present try reached the next one that it did after a stage, if it did."""
+        later = [reached for reached in self.moments if reached > stage]
+        return self.moments[min(later)] if later else None
+
     @property
     def began(self) -> float:
         """When the present try began, in epoch seconds: what was seen first of it."""

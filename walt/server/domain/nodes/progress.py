@@ -32,6 +32,9 @@ SAVED_AT_ONCE = 250  # boots in one statement, which is made in one turn of the 
 MANY_TRIES = 2
 LATE_FACTOR, LATE_MARGIN = 1.5, 5.0  # more than the longest of them
 CHAINED = 60.0  # seconds in which firmware, and the boot loader it fetches, ask for an address
+# Seconds: dhcpd's lines and requests come by ways of their own, and dhcpd answers each request that
+# a client repeats. No firmware starts again as fast.
+OVERTAKEN = 5.0
 LONGEST = 86400.0  # seconds; what takes longer was no boot
 ROOT_LINE = "Starting up."  # of the stream walt-init: the root file system is mounted
 HANDOVER = "Handing"  # the start of its last line: the system of the image starts
@@ -212,6 +215,10 @@ class BootProgress:
             return  # the system of the image asks, too
         elif stage == Stage.ADDRESS == boot.stage and now - boot.moments[stage] < CHAINED:
             return
+        elif (later := boot.next_after(stage)) is not None and now - later < OVERTAKEN:
+            if stage in boot.moments:
+                return
+            boot.moments[stage] = later  # at the latest
         elif stage < boot.stage or (stage == boot.stage and stage in ONCE):
             boot.try_again(stage, now)
         elif stage in boot.moments:
