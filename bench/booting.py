@@ -35,6 +35,7 @@ async def add_images(platform: LivePlatform, count: int) -> list[str]:
             f"docker.io/{name}",
         ))
         alike = [f"docker.io/{other}" for other in names[number::CONTENTS]]
+        # The first one once more: podman wants a new name, and there may be no other.
         await platform.runner.run(storage.podman("tag", *alike, alike[0]))
     return names
 

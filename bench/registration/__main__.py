@@ -273,10 +273,12 @@ def chosen() -> Callable[[Any], Coroutine[Any, Any, None]]:
         "--nodes", type=int, help="measure on a platform that has this number of nodes"
     )
     parser.add_argument(
-        "--images", type=int, default=0, help="with that many names of images, which they boot"
+        "--images", type=int, default=0, help="with that many names of images, which these boot"
     )
     options = parser.parse_args()
     if options.nodes is None:
+        if options.images:
+            parser.error("--images needs --nodes")
         return main
     return lambda reactor: grown(reactor, options.nodes, options.images)
 
